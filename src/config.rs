@@ -1,0 +1,1 @@
+//! Settings of a volume and of a mount, as plain data.

@@ -1,0 +1,1 @@
+//! The FUSE wire on one side, `vfs::op` on the other; two transports, chosen at run time.

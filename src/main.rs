@@ -1,0 +1,3 @@
+//! The binary: hands over to `jfs_uring::cli`.
+
+fn main() {}

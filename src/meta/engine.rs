@@ -1,0 +1,113 @@
+//! The cut where metadata engines slot in.
+//!
+//! Owns the trait and its errors. Relies on `meta::txn` for the language. Does not own POSIX
+//! rules. An engine handle belongs to one core (`!Send`); what its instances share is its own.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use super::txn::{Commit, Counter, Key, Outcome, Value};
+use crate::types::{Attr, FileType, Ino, Name};
+
+/// A future that stays on its core.
+pub type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// What the caller of an engine does next.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The engine is away or busy; wait and try again.
+    #[error("metadata engine unavailable: {0}")]
+    Unavailable(String),
+    /// The engine has no space left (Redis OOM, SQLite full): ENOSPC.
+    #[error("metadata engine is full: {0}")]
+    Full(String),
+    /// A stored record cannot be read: EIO, naming the key.
+    #[error("damaged record {key}: {reason}")]
+    Corrupt {
+        /// The engine's name of the record.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The engine refuses (password, permission, version); trying again is useless.
+    #[error("metadata engine refuses: {0}")]
+    Refused(String),
+}
+
+/// One entry of a listing; attributes as they were when listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The name.
+    pub name: Name,
+    /// Its type.
+    pub kind: FileType,
+    /// Its inode.
+    pub ino: Ino,
+    /// Attributes, if asked for and present.
+    pub attr: Option<Attr>,
+}
+
+/// A session record as JuiceFS keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Session id.
+    pub sid: u64,
+    /// Unix seconds after which the session is dead.
+    pub expire: i64,
+    /// The JSON text shown by `juicefs status`.
+    pub info: String,
+}
+
+/// A metadata engine, as seen from one core.
+pub trait Engine {
+    /// Fetch typed keys, in one round trip where the engine can; values in the order of the keys.
+    fn fetch<'a>(&'a self, keys: &'a [Key]) -> Local<'a, Result<Vec<Value>, EngineError>>;
+
+    /// Apply one commit: conditions, then changes, all or nothing. Concurrent calls share a batch.
+    fn commit(&self, commit: Commit) -> Local<'_, Result<Outcome, EngineError>>;
+
+    /// All names of a directory, each once, in no promised order.
+    fn list(&self, dir: Ino, with_attr: bool) -> Local<'_, Result<Vec<DirEntry>, EngineError>>;
+
+    /// Add `n` to a counter and return the new value under JuiceFS-on-Redis's convention:
+    /// after `reserve(NextInode, 1024)` = v the caller owns ids v-1023 ..= v.
+    fn reserve(&self, counter: Counter, n: i64) -> Local<'_, Result<i64, EngineError>>;
+
+    /// The volume's `setting` text (JSON), or `None` on an empty database.
+    fn load_setting(&self) -> Local<'_, Result<Option<String>, EngineError>>;
+
+    /// Write `setting`; when `init` is given also write those nodes if they are absent.
+    fn store_setting(
+        &self,
+        json: String,
+        init: Vec<(Ino, Attr)>,
+    ) -> Local<'_, Result<(), EngineError>>;
+
+    /// Register or refresh a session.
+    fn put_session(&self, session: Session) -> Local<'_, Result<(), EngineError>>;
+
+    /// Remove a session with its locks; returns the inodes it kept open, still to be deleted.
+    fn end_session(&self, sid: u64) -> Local<'_, Result<Vec<Ino>, EngineError>>;
+
+    /// Sessions known, live and dead.
+    fn sessions(&self) -> Local<'_, Result<Vec<Session>, EngineError>>;
+
+    /// Deleted files whose data waits, queued before `before` (unix s): inode and length.
+    fn queued_files(
+        &self,
+        before: i64,
+        limit: usize,
+    ) -> Local<'_, Result<Vec<(Ino, u64)>, EngineError>>;
+
+    /// JuiceFS's leader election: set the named stamp to `now` unless it is younger than
+    /// `now - period`; true for the winner.
+    fn win_job(
+        &self,
+        name: &'static str,
+        now: i64,
+        period: i64,
+    ) -> Local<'_, Result<bool, EngineError>>;
+
+    /// One line for `status` and `doctor`: kind, version, persistence settings; no password.
+    fn describe(&self) -> Local<'_, Result<String, EngineError>>;
+}

@@ -1,0 +1,62 @@
+//! What the data floor needs of metadata: slice ids, slice lists, and their commits.
+//!
+//! Owns the error that every metadata call ends in, and the narrow door `data` goes through, so
+//! that `data` can be tested against a table. Does not own how it is done (`client`).
+
+use rustix::io::Errno;
+
+use super::engine::{EngineError, Local};
+use crate::types::{Attr, Ino, SliceId, SliceRecord, Time};
+
+/// How a metadata operation fails.
+#[derive(Debug, thiserror::Error)]
+pub enum MetaError {
+    /// POSIX says no; this is the answer to the caller.
+    #[error("{0}")]
+    Posix(#[from] Errno),
+    /// The engine could not do it.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// A slice whose data is safe, about to become visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewSlice {
+    /// File.
+    pub ino: Ino,
+    /// Chunk index.
+    pub chunk: u32,
+    /// The record to append.
+    pub record: SliceRecord,
+    /// Time of the last write into it.
+    pub mtime: Time,
+}
+
+/// The door.
+pub trait Slices {
+    /// A slice id nobody else has, from a reserved range.
+    fn next_slice_id(&self) -> Local<'_, Result<SliceId, MetaError>>;
+
+    /// The records of a chunk, oldest first.
+    fn chunk(&self, ino: Ino, chunk: u32) -> Local<'_, Result<Vec<SliceRecord>, MetaError>>;
+
+    /// Append one slice, grow the length to its end, move the times; the attributes afterwards.
+    /// ENOENT: the file is gone, the caller removes the objects it uploaded.
+    fn push(&self, slice: NewSlice) -> Local<'_, Result<Attr, MetaError>>;
+
+    /// Drop a deleted file's chunk lists; the slices (id, size) that nobody refers to any more.
+    /// Their objects may be deleted, then `forget_slices` is called.
+    fn drop_chunks(
+        &self,
+        ino: Ino,
+        length: u64,
+    ) -> Local<'_, Result<Vec<(SliceId, u32)>, MetaError>>;
+
+    /// The objects of these slices are gone: forget the slices and the queued file.
+    fn forget_slices(
+        &self,
+        ino: Ino,
+        length: u64,
+        slices: Vec<(SliceId, u32)>,
+    ) -> Local<'_, Result<(), MetaError>>;
+}

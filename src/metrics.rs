@@ -1,0 +1,1 @@
+//! Counters under JuiceFS's names.

@@ -1,0 +1,1 @@
+//! Side threads for work that blocks, and the bridge to them.

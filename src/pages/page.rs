@@ -1,0 +1,145 @@
+//! `PageMut` (one writer) becomes `Page` (many readers), never the other way.
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Bytes in a page.
+pub const PAGE_BYTES: usize = 64 * 1024;
+
+/// Free pages kept for reuse, and how many may exist.
+pub struct Pool {
+    free: Mutex<Vec<Box<[u8]>>>,
+    used: AtomicUsize,
+    limit: usize,
+}
+
+impl Pool {
+    /// A pool that never hands out more than `limit_bytes` at a time (whole pages).
+    pub fn new(limit_bytes: usize) -> Arc<Self> {
+        let limit = limit_bytes / PAGE_BYTES;
+        assert!(limit > 0, "a pool holds at least one page");
+        Arc::new(Self { free: Mutex::new(Vec::new()), used: AtomicUsize::new(0), limit })
+    }
+
+    /// A page with undefined content, or `None` when the budget is spent.
+    pub fn take(self: &Arc<Self>) -> Option<PageMut> {
+        let taken = self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
+            (used < self.limit).then_some(used + 1)
+        });
+        taken.ok()?;
+        let memory = self.lock().pop().unwrap_or_else(|| vec![0; PAGE_BYTES].into_boxed_slice());
+        Some(PageMut { memory: Some(memory), pool: Arc::clone(self) })
+    }
+
+    /// Pages handed out now.
+    pub fn used_pages(&self) -> usize {
+        self.used.load(Ordering::Acquire)
+    }
+
+    /// Pages that may be out at a time.
+    pub fn limit_pages(&self) -> usize {
+        self.limit
+    }
+
+    fn give_back(&self, memory: Box<[u8]>) {
+        assert_eq!(memory.len(), PAGE_BYTES, "only whole pages come home");
+        self.lock().push(memory);
+        let before = self.used.fetch_sub(1, Ordering::AcqRel);
+        assert!(before > 0, "a page came home twice");
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Box<[u8]>>> {
+        self.free.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A page with one writer.
+pub struct PageMut {
+    memory: Option<Box<[u8]>>,
+    pool: Arc<Pool>,
+}
+
+impl PageMut {
+    /// All bytes of the page.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.memory.as_deref_mut().expect("a page holds its memory until it goes home")
+    }
+
+    /// All bytes of the page.
+    pub fn bytes(&self) -> &[u8] {
+        self.memory.as_deref().expect("a page holds its memory until it goes home")
+    }
+
+    /// Seal: the bytes `start .. start + len` never change again.
+    pub fn seal(self, start: usize, len: usize) -> Page {
+        assert!(start + len <= PAGE_BYTES, "a sealed piece lies inside its page");
+        Page { page: Arc::new(self), start, len }
+    }
+}
+
+impl Drop for PageMut {
+    fn drop(&mut self) {
+        if let Some(memory) = self.memory.take() {
+            self.pool.give_back(memory);
+        }
+    }
+}
+
+/// A piece of a sealed page; clones share it.
+#[derive(Clone)]
+pub struct Page {
+    page: Arc<PageMut>,
+    start: usize,
+    len: usize,
+}
+
+impl Page {
+    /// A smaller piece of the same page; offsets count inside this piece.
+    pub fn piece(&self, start: usize, len: usize) -> Self {
+        assert!(start + len <= self.len, "a piece lies inside its page");
+        Self { page: Arc::clone(&self.page), start: self.start + start, len }
+    }
+}
+
+impl Deref for Page {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.page.bytes()[self.start..self.start + self.len]
+    }
+}
+
+impl std::fmt::Debug for Page {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Page({} bytes)", self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_is_hard_and_pages_come_home() {
+        let pool = Pool::new(2 * PAGE_BYTES);
+        let first = pool.take().expect("a page");
+        let second = pool.take().expect("a page");
+        assert!(pool.take().is_none());
+        drop(first);
+        assert_eq!(pool.used_pages(), 1);
+        let sealed = second.seal(10, 20);
+        let clone = sealed.piece(5, 5);
+        drop(sealed);
+        assert_eq!((clone.len(), pool.used_pages()), (5, 1));
+        drop(clone);
+        assert_eq!(pool.used_pages(), 0);
+    }
+
+    #[test]
+    fn pages_travel_between_threads() {
+        fn sends<T: Send>() {}
+        sends::<PageMut>();
+        sends::<Page>();
+    }
+}

@@ -1,0 +1,1 @@
+//! Blocks on local disk: codec, block cache. Knows sealed blocks, not inodes.

@@ -1,0 +1,1 @@
+//! The ring of a core: reactor, operations, executor. Knows the kernel, not FUSE.
