@@ -1,0 +1,1 @@
+"""Suites that judge a real mount from outside."""

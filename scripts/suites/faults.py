@@ -1,0 +1,111 @@
+"""Bad input and damage: clear words, the right errno, nothing lost."""
+import errno
+import glob
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+from .rig import check
+
+
+def _refused(rig, words, *command, env=None):
+    done = rig.call(*command, ok=False, timeout=60, env={**os.environ, **(env or {})})
+    text = done.stdout.strip()
+    check(done.returncode not in (0, 101) and done.returncode > 0, "%s ended with %d: %s" % (command, done.returncode, text))
+    check(text and any(word in text.lower() for word in words), "%s says %r, not %s" % (command, text, words))
+    check("panicked" not in text, text)
+
+
+def bad_input(rig):
+    """Every refusal is one clear line and changes nothing."""
+    url = rig.volume()
+    point = rig.path("empty")
+    os.makedirs(point)
+    full = rig.path("full")
+    os.makedirs(os.path.join(full, "something"))
+    cases = [
+        (("empty",), "mount", url, full),
+        (("not exist", "no such", "does not"), "mount", url, rig.path("nowhere")),
+        (("size",), "mount", "--buffer-size", "many", url, point),
+        (("block",), "format", "--block-size", "3", rig.meta_url(), "bad"),
+        (("name",), "format", rig.meta_url(), "A"),
+        (("compress",), "format", "--compress", "brotli", rig.meta_url(), "bad"),
+        (("writeback",), "mount", "--writeback", url, point),
+        (("format", "not a"), "mount", rig.meta_url(), point),
+        (("url", "scheme", "engine"), "mount", "mysql://x", point),
+        (("mount",), "umount", point),
+    ]
+    if rig.engine == "redis":
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        cases.append((("refused", "reach", "connect"), "status", "redis://127.0.0.1:%d/1" % port))
+    for words, *command in cases:
+        _refused(rig, words, *command)
+    check(not os.listdir(point), "a refused mount left something")
+    mounted = rig.mount(url)
+    _refused(rig, ("mounted", "busy", "empty"), "mount", "-d", url, mounted)
+    os.kill(rig.pid(mounted), signal.SIGKILL)
+    time.sleep(0.3)
+    _refused(rig, ("umount", "stale", "not connected"), "mount", "-d", url, mounted)
+    rig.call("umount", mounted)
+    rig.mounts.remove(mounted)
+    return "%d cases, one line each" % (len(cases) + 2)
+
+
+def _errno_of(action):
+    try:
+        action()
+    except OSError as err:
+        return err.errno
+    return 0
+
+
+def _read(path):
+    with open(path, "rb") as source:
+        return source.read()
+
+
+def faults(rig):
+    """kill -9 after close loses nothing; a damaged block is EIO and the mount lives on."""
+    url = rig.volume()
+    point = rig.mount(url)
+    for number in range(20):
+        with open(os.path.join(point, "f%d" % number), "wb") as out:
+            out.write(b"%d" % number * 5000)
+    os.kill(rig.pid(point), signal.SIGKILL)
+    time.sleep(0.3)
+    rig.call("umount", point)
+    rig.mounts.remove(point)
+    point = rig.mount(url)
+    for number in range(20):
+        check(_read(os.path.join(point, "f%d" % number)) == b"%d" % number * 5000, "f%d is not what was closed" % number)
+    rig.umount(point)
+    blocks = sorted(glob.glob(rig.path("objects*/suite/chunks/*/*/*_0_*")), key=lambda path: int(os.path.basename(path).split("_")[0]))
+    check(len(blocks) >= 20, "%d objects for 20 files" % len(blocks))
+    os.unlink(blocks[0])
+    os.truncate(blocks[1], 10)
+    subprocess.run(["rm", "-rf", rig.path("cache")], check=True)
+    point = rig.mount(url)
+    found = [_errno_of(lambda n=n: _read(os.path.join(point, "f%d" % n))) for n in range(20)]
+    check(sorted(found) == [0] * 18 + [errno.EIO] * 2, "errno of 20 reads with two damaged blocks: %s" % found)
+    if rig.engine == "redis":
+        _redis_away(rig, point)
+    rig.umount(point)
+    return "20 files survive a kill; damage is EIO and the mount lives on"
+
+
+def _redis_away(rig, point):
+    """Redis stopped under a create: it waits, then goes on."""
+    os.kill(rig.redis.process.pid, signal.SIGSTOP)
+    done = []
+    waiter = threading.Thread(target=lambda: done.append(_errno_of(lambda: open(os.path.join(point, "late"), "xb").close())))
+    waiter.start()
+    time.sleep(3)
+    check(not done, "create did not wait for a stopped Redis: %s" % done)
+    os.kill(rig.redis.process.pid, signal.SIGCONT)
+    waiter.join(30)
+    check(done == [0], "create after Redis came back: %s" % done)

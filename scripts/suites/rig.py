@@ -1,0 +1,155 @@
+"""Servers, volumes and mounts for a suite, each below one scratch folder, all ended with it."""
+import glob
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+FIXTURES = os.path.join(ROOT, "tests", "fixtures")
+URING = "/sys/module/fuse/parameters/enable_uring"
+
+
+class Failed(Exception):
+    """A check that did not hold; the text says which."""
+
+
+def check(holds, text):
+    if not holds:
+        raise Failed(text)
+
+
+def binary():
+    target = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
+    path = os.environ.get("JFS_URING", os.path.join(target, "release", "jfs-uring"))
+    check(os.access(path, os.X_OK), "no %s: run `cargo build --release` first" % path)
+    return path
+
+
+def run(*words, ok=True, timeout=600, **kwargs):
+    """Run a program, its output kept; raise with that output unless it ends with 0."""
+    done = subprocess.run([os.fspath(word) for word in words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=timeout, text=True, errors="replace", **kwargs)
+    if ok:
+        check(done.returncode == 0, "%s ended with %d:\n%s" % (" ".join(map(str, words))[:200], done.returncode, done.stdout[-3000:]))
+    return done
+
+
+class Redis:
+    """A real redis-server on a unix socket, nothing kept on disk."""
+
+    def __init__(self, folder):
+        self.socket = os.path.join(folder, "redis.sock")
+        self.log = open(os.path.join(folder, "redis.log"), "wb")
+        self.process = subprocess.Popen(
+            ["redis-server", "--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "no", "--dir", folder],
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        deadline = time.monotonic() + 10
+        while not os.path.exists(self.socket):
+            check(time.monotonic() < deadline and self.process.poll() is None, "redis-server did not start")
+            time.sleep(0.02)
+        self.databases = 0
+
+    def url(self):
+        """A fresh database."""
+        self.databases += 1
+        check(self.databases < 16, "a suite uses at most 15 databases")
+        return "unix://%s?db=%d" % (self.socket, self.databases)
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
+
+
+class Rig:
+    """One suite on one engine and one transport."""
+
+    def __init__(self, engine, transport):
+        self.engine, self.transport = engine, transport
+        self.folder = tempfile.mkdtemp(prefix="jfs-suite-")
+        self.binary = binary()
+        self.mounts = []
+        self.redis = Redis(self.folder) if engine == "redis" else None
+        self.count = 0
+        if os.access(URING, os.W_OK):
+            with open(URING, "w", encoding="ascii") as out:
+                out.write("Y" if transport == "uring" else "N")
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def call(self, *words, **kwargs):
+        return run(self.binary, *words, **kwargs)
+
+    def meta_url(self):
+        self.count += 1
+        return self.redis.url() if self.redis else "sqlite3://" + self.path("meta%d.db" % self.count)
+
+    def volume(self, *options):
+        """A fresh volume; its META-URL."""
+        url = self.meta_url()
+        bucket = self.path("objects%d" % self.count)
+        self.call("format", "--trash-days", "0", "--storage", "file", "--bucket", bucket, *options, url, "suite")
+        return url
+
+    def mount(self, url, *options, where="mnt"):
+        point = self.path(where)
+        os.makedirs(point, exist_ok=True)
+        log = self.path(where + ".log")
+        self.call("mount", "-d", "--transport", "uring" if self.transport == "uring" else "dev", "--log", log,
+                  "--cache-dir", self.path("cache"), "--enable-xattr", "--skip-dir-mtime", "0", *options, url, point,
+                  timeout=60)
+        check(os.path.ismount(point), "mount returned and %s is no mount point" % point)
+        self.mounts.append(point)
+        return point
+
+    def umount(self, point):
+        self.call("umount", point, timeout=60)
+        check(not os.path.ismount(point), "%s is still mounted" % point)
+        self.mounts.remove(point)
+
+    def remount(self, point, url, *options, cold=True):
+        self.umount(point)
+        if cold:
+            shutil.rmtree(self.path("cache"), ignore_errors=True)
+        return self.mount(url, *options, where=os.path.basename(point))
+
+    def pid(self, point):
+        """The process that serves a mount, found by its command line."""
+        for name in glob.glob("/proc/[0-9]*/cmdline"):
+            try:
+                with open(name, "rb") as text:
+                    words = text.read().split(b"\0")
+            except OSError:
+                continue
+            if os.fsencode(point) in words and b"mount" in words:
+                return int(name.split("/")[2])
+        raise Failed("no process serves " + point)
+
+    def rss_mib(self, point):
+        with open("/proc/%d/status" % self.pid(point), encoding="ascii") as text:
+            return int(next(line for line in text if line.startswith("VmRSS")).split()[1]) // 1024
+
+    def end(self):
+        for point in list(self.mounts):
+            subprocess.run(["umount", "-l", point], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL, check=False)
+            try:
+                os.kill(self.pid(point), signal.SIGKILL)
+            except (Failed, ProcessLookupError):
+                pass
+        if self.redis:
+            self.redis.end()
+        if os.environ.get("KEEP_SUITE"):
+            print("kept: " + self.folder)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def setting_of(fixture):
+    with open(os.path.join(FIXTURES, fixture, "volume.json"), encoding="utf-8") as text:
+        return json.load(text)

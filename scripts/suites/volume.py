@@ -1,0 +1,202 @@
+"""A second opinion: read a volume's metadata and objects without any client, as rows.
+
+Knows only the documented formats (docs/formats/juicefs.md); shares no code with the client.
+"""
+import base64
+import hashlib
+import os
+import sqlite3
+import subprocess
+
+from .loader import Connection
+from .rows import TYPES, put_bytes
+
+CHUNK = 64 << 20
+KINDS = ["", "file", "dir", "symlink", "fifo", "block", "char", "socket"]
+TRASH = 0x7FFFFFFF10000000
+FIELDS = ("kind", "mode", "uid", "gid", "atime", "mtime", "ctime", "nlink", "length", "rdev")
+
+
+def _number(raw, start, end, signed=False):
+    return int.from_bytes(raw[start:end], "big", signed=signed)
+
+
+def _stamp(raw, at):
+    return _number(raw, at, at + 8, True) * 10**9 + _number(raw, at + 8, at + 12)
+
+
+class FromRedis:
+    def __init__(self, url):
+        self.redis = Connection(url)
+
+    def node(self, ino):
+        raw = self.redis.call("GET", "i%d" % ino)
+        assert len(raw) in (72, 73, 80, 81), "a record of %d bytes" % len(raw)
+        word = _number(raw, 1, 3)
+        return dict(zip(FIELDS, (word >> 12, word & 0xFFF, _number(raw, 3, 7), _number(raw, 7, 11), _stamp(raw, 11),
+                                 _stamp(raw, 23), _stamp(raw, 35), _number(raw, 47, 51), _number(raw, 51, 59),
+                                 _number(raw, 59, 63))))
+
+    def entries(self, ino):
+        flat = self.redis.call("HGETALL", "d%d" % ino)
+        return {name: _number(raw, 1, 9) for name, raw in zip(flat[::2], flat[1::2])}
+
+    def target(self, ino):
+        return self.redis.call("GET", "s%d" % ino)
+
+    def xattrs(self, ino):
+        flat = self.redis.call("HGETALL", "x%d" % ino)
+        return dict(zip(flat[::2], flat[1::2]))
+
+    def slices(self, ino, index):
+        return b"".join(self.redis.call("LRANGE", "c%d_%d" % (ino, index), 0, -1))
+
+    def counters(self):
+        return {name: int(self.redis.call("GET", name) or 0) for name in ("usedSpace", "totalInodes")}
+
+
+class FromSqlite:
+    def __init__(self, url):
+        self.base = sqlite3.connect("file:%s?mode=ro" % url.split("://", 1)[1], uri=True)
+        self.base.text_factory = bytes
+
+    def node(self, ino):
+        row = self.base.execute(
+            "select type, mode, uid, gid, atime, atimensec, mtime, mtimensec, ctime, ctimensec, nlink, length, rdev"
+            " from jfs_node where inode=?", (ino,)).fetchone()
+        times = [row[at] * 1000 + row[at + 1] for at in (4, 6, 8)]
+        return dict(zip(FIELDS, (*row[:4], *times, *row[10:12], row[12] or 0)))
+
+    def entries(self, ino):
+        return dict(self.base.execute("select cast(name as blob), inode from jfs_edge where parent=?", (ino,)))
+
+    def target(self, ino):
+        return self.base.execute("select cast(target as blob) from jfs_symlink where inode=?", (ino,)).fetchone()[0]
+
+    def xattrs(self, ino):
+        return dict(self.base.execute("select name, value from jfs_xattr where inode=?", (ino,)))
+
+    def slices(self, ino, index):
+        row = self.base.execute("select cast(slices as blob) from jfs_chunk where inode=? and indx=?", (ino, index)).fetchone()
+        return row[0] if row else b""
+
+    def counters(self):
+        rows = self.base.execute("select name, value from jfs_counter where name in ('usedSpace', 'totalInodes')")
+        return {name.decode(): value for name, value in rows}
+
+
+def _lz4(source, size):
+    out, at = bytearray(), 0
+
+    def more(length):
+        nonlocal at
+        while True:
+            byte = source[at]
+            at += 1
+            length += byte
+            if byte != 255:
+                return length
+
+    while at < len(source):
+        token = source[at]
+        at += 1
+        literals = more(15) if token >> 4 == 15 else token >> 4
+        out += source[at:at + literals]
+        at += literals
+        if at >= len(source):
+            break
+        distance = source[at] | source[at + 1] << 8
+        at += 2
+        length = 4 + (more(15) if token & 15 == 15 else token & 15)
+        while length:
+            piece = out[-distance:][:length] if distance >= length else out[-distance:]
+            out += piece
+            length -= len(piece)
+    assert len(out) == size, "an LZ4 block of %d bytes, not %d" % (len(out), size)
+    return bytes(out)
+
+
+def _zstd(source, size):
+    out = subprocess.run(["zstd", "-q", "-d", "-c"], input=source, stdout=subprocess.PIPE, check=True).stdout
+    assert len(out) == size, "a zstd frame of %d bytes, not %d" % (len(out), size)
+    return out
+
+
+def _plain(source, size):
+    assert len(source) == size, "an object of %d bytes, not %d" % (len(source), size)
+    return source
+
+
+DECODE = {"none": _plain, "": _plain, "lz4": _lz4, "zstd": _zstd}
+
+
+class Volume:
+    def __init__(self, url, bucket, setting):
+        self.meta = FromSqlite(url) if url.startswith("sqlite3://") else FromRedis(url)
+        self.decode = DECODE[setting.get("Compression", "none")]
+        self.block = setting["BlockSize"] << 10
+        self.hashed = setting.get("HashPrefix", False)
+        self.folder = os.path.join(bucket, setting["Name"], "chunks")
+        self.last = None, b""
+
+    def _object(self, slice_id, index, size):
+        name = "%d_%d_%d" % (slice_id, index, size)
+        if self.last[0] != name:
+            shelf = "%02X/%d" % (slice_id % 256, slice_id // 10**6) if self.hashed else \
+                "%d/%d" % (slice_id // 10**6, slice_id // 1000)
+            with open(os.path.join(self.folder, shelf, name), "rb") as source:
+                self.last = name, self.decode(source.read(), size)
+        return self.last[1]
+
+    def _piece(self, slice_id, size, start, length):
+        out = bytearray()
+        while length:
+            index, inside = divmod(start, self.block)
+            piece = self._object(slice_id, index, min(self.block, size - index * self.block))[inside:inside + length]
+            out += piece
+            start, length = start + len(piece), length - len(piece)
+        return out
+
+    def digest(self, ino, length):
+        found = hashlib.sha256()
+        for index in range((length + CHUNK - 1) // CHUNK):
+            chunk = bytearray(min(CHUNK, length - index * CHUNK))
+            records = self.meta.slices(ino, index)
+            for at in range(0, len(records), 24):
+                record = records[at:at + 24]
+                pos, slice_id, size, off, count = (_number(record, *span) for span in ((0, 4), (4, 12), (12, 16), (16, 20), (20, 24)))
+                count = min(count, len(chunk) - pos)
+                if count > 0:
+                    chunk[pos:pos + count] = self._piece(slice_id, size, off, count) if slice_id else bytes(count)
+            found.update(chunk)
+        return found.hexdigest()
+
+    def _row(self, ino):
+        node = self.meta.node(ino)
+        kind = KINDS[node["kind"]]
+        assert kind in TYPES.values(), "type %d" % node["kind"]
+        blocks = 8 if kind == "dir" else -(-node["length"] // 512)
+        row = dict(type=kind, mode="%04o" % node["mode"], uid=node["uid"], gid=node["gid"], ino=ino, nlink=node["nlink"],
+                   size=node["length"], blocks=blocks, atime=node["atime"], mtime=node["mtime"], ctime=node["ctime"])
+        if kind in ("block", "char"):
+            row["rdev"] = [os.major(node["rdev"]), os.minor(node["rdev"])]
+        if kind == "symlink":
+            put_bytes(row, "target", self.meta.target(ino))
+        if xattrs := self.meta.xattrs(ino):
+            row["xattrs"] = {name.decode(): base64.b64encode(value).decode() for name, value in sorted(xattrs.items())}
+        if kind == "file":
+            row["sha256"] = self.digest(ino, node["length"])
+        return row
+
+    def rows(self):
+        """The whole tree with the trash, as a mount shows it."""
+        found, stack = {}, [(b"", 1)]
+        trash = self.meta.entries(TRASH)
+        found[b".trash"] = dict(type="dir", mode="0555", uid=0, gid=0, ino=TRASH)
+        stack += [(b".trash/" + name, ino) for name, ino in trash.items()]
+        while stack:
+            path, ino = stack.pop()
+            found[path] = self._row(ino)
+            if found[path]["type"] == "dir":
+                stack += [(path + b"/" + name if path else name, child) for name, child in self.meta.entries(ino).items()]
+        return found
