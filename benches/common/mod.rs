@@ -1,0 +1,3 @@
+//! What the benches share: the caller's side of a measurement.
+
+pub mod client;
