@@ -1,1 +1,18 @@
 //! The ring of a core: reactor, operations, executor. Knows the kernel, not FUSE.
+//!
+//! A thread gets its ring when it first runs a future (`block_on`). Everything here stays on that
+//! thread; only wakers travel. `file` and `net` move buffers in and hand them back with the result.
+
+mod exec;
+pub mod file;
+pub mod net;
+mod ops;
+mod reactor;
+mod ring;
+mod timer;
+
+pub use reactor::{block_on, spawn};
+pub use timer::{Elapsed, sleep, timeout};
+
+#[cfg(test)]
+mod tests;

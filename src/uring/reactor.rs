@@ -1,0 +1,127 @@
+//! The loop of a core: poll what is ready, hand over what is queued, sleep in the ring.
+//!
+//! Owns the thread's one reactor. Relies on `exec` for tasks, `ring` for operations, `timer` for
+//! deadlines.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::exec::{MAIN, ReadyList, Tasks};
+use super::ring::Ring;
+use super::timer::Timers;
+use super::{file, ops};
+
+pub(super) struct Reactor {
+    pub(super) ring: Ring,
+    pub(super) timers: Timers,
+    tasks: Tasks,
+    ready: Arc<ReadyList>,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Reactor>>> = const { RefCell::new(None) };
+}
+
+/// This thread's reactor.
+///
+/// # Panics
+/// Outside of [`block_on`]: operations and timers only exist inside a core.
+pub(super) fn current() -> Rc<Reactor> {
+    CURRENT.with_borrow(|current| {
+        Rc::clone(current.as_ref().expect("ring operations run inside uring::block_on"))
+    })
+}
+
+/// Run `future` on this core beside what runs there; polled at the next turn.
+pub fn spawn(future: impl Future<Output = ()> + 'static) {
+    current().tasks.spawn(Box::pin(future));
+}
+
+/// Run `future` on this thread's ring until it is done; tasks that are not done then are dropped
+/// with the ring, unless an outer call is still running on it.
+///
+/// # Panics
+/// If the kernel offers no io_uring, or when called from inside another `block_on`.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let reactor =
+        Reactor::enter().expect("the kernel offers io_uring; `jfs-uring doctor` tells why not");
+    let _leave = Leave;
+    reactor.tasks.spawn(Box::pin(watch_doorbell(Arc::clone(&reactor.ready))));
+    reactor.run(future)
+}
+
+struct Leave;
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        // Tasks hold operations and these the reactor: they go first, while it is still current.
+        current().tasks.clear();
+        CURRENT.with_borrow_mut(Option::take);
+    }
+}
+
+/// Keeps one read on the eventfd in flight: its completion is what ends the sleep.
+async fn watch_doorbell(ready: Arc<ReadyList>) {
+    loop {
+        let done = ops::poll_readable(&ready.doorbell).await;
+        if done.is_err() {
+            return;
+        }
+        let mut count = [0; 8];
+        // Nothing to read means another turn has emptied it.
+        let _ = rustix::io::read(&ready.doorbell, &mut count);
+    }
+}
+
+impl Reactor {
+    fn enter() -> std::io::Result<Rc<Self>> {
+        let ready = ReadyList::new()?;
+        let reactor = Rc::new(Self {
+            ring: Ring::new()?,
+            timers: Timers::default(),
+            tasks: Tasks::new(Arc::clone(&ready)),
+            ready,
+        });
+        CURRENT.with_borrow_mut(|current| {
+            assert!(current.is_none(), "one core runs one loop: block_on inside block_on");
+            *current = Some(Rc::clone(&reactor));
+        });
+        Ok(reactor)
+    }
+
+    fn run<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        let waker = self.tasks.waker(MAIN, 0);
+        let mut context = Context::from_waker(&waker);
+        waker.wake_by_ref();
+        let mut turn = Vec::new();
+        loop {
+            self.ready.take(&mut turn);
+            for (task, generation) in turn.drain(..) {
+                if task != MAIN {
+                    self.tasks.poll(task, generation);
+                } else if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                    return output;
+                }
+            }
+            self.rest();
+        }
+    }
+
+    /// Submit, and sleep until a completion, a doorbell or a deadline unless work is waiting.
+    fn rest(&self) {
+        let next = self.timers.fire();
+        let sleep = self.ready.may_sleep() && next != Some(Duration::ZERO);
+        self.ring.enter(sleep, next).expect("the ring accepts what is queued");
+        self.ready.awake();
+        self.ring.reap();
+        self.timers.fire();
+    }
+}
+
+const _: () = assert!(file::CHUNK_MAX <= u32::MAX as usize);
