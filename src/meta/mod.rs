@@ -4,6 +4,7 @@
 //! bytes, object stores, staging or FUSE.
 
 mod engine;
+pub mod record;
 mod slices;
 mod txn;
 
