@@ -4,8 +4,10 @@
 //! bytes, object stores, staging or FUSE.
 
 mod engine;
+mod node;
 pub mod record;
 mod slices;
+pub mod sqlite;
 mod txn;
 
 pub use engine::{DirEntry, Engine, EngineError, Local, Session};

@@ -1,0 +1,148 @@
+//! The engine against the real client's file, and against itself.
+
+use super::*;
+use crate::meta::txn::{Expect, Mutation, NodeField, Patch};
+use crate::types::{Name, SliceRecord, Time};
+use crate::uring::block_on;
+
+fn fresh() -> (tempfile::TempDir, Rc<dyn Engine>) {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = SqliteFile::open(&folder.path().join("meta.db"), true).unwrap().engine();
+    block_on(engine.store_setting("{}".into(), vec![(Ino::ROOT, dir())])).unwrap();
+    (folder, engine)
+}
+
+fn dir() -> Attr {
+    Attr {
+        flags: 0,
+        kind: FileType::Dir,
+        mode: 0o777,
+        uid: 0,
+        gid: 0,
+        atime: Time::default(),
+        mtime: Time { sec: 5, nsec: 7 },
+        ctime: Time::default(),
+        nlink: 2,
+        length: 4096,
+        rdev: 0,
+        parent: Ino::ROOT,
+        access_acl: 0,
+        default_acl: 0,
+        tier: 0,
+    }
+}
+
+fn name(text: &str) -> Name {
+    text.as_bytes().into()
+}
+
+fn create(text: &str, ino: u64) -> Commit {
+    Commit {
+        expects: vec![
+            Expect::Node(Ino::ROOT, FileType::Dir),
+            Expect::EntryAbsent(Ino::ROOT, name(text)),
+        ],
+        mutations: vec![
+            Mutation::PutNode(
+                Ino(ino),
+                Attr { kind: FileType::File, length: 0, nlink: 1, ..dir() },
+            ),
+            Mutation::PutEntry(Ino::ROOT, name(text), FileType::File, Ino(ino)),
+            Mutation::Add(Counter::TotalInodes, 1),
+        ],
+        returns: vec![Ino(ino)],
+    }
+}
+
+#[test]
+fn a_failed_expectation_leaves_nothing_behind() {
+    let (_folder, engine) = fresh();
+    block_on(async {
+        assert!(
+            matches!(engine.commit(create("a", 2)).await.unwrap(), Outcome::Applied(nodes) if nodes[0].is_some())
+        );
+        assert_eq!(engine.commit(create("a", 3)).await.unwrap(), Outcome::Conflict(1));
+        let keys = [
+            Key::Node(Ino(3)),
+            Key::Counter(Counter::TotalInodes),
+            Key::EntryNode(Ino::ROOT, name("a")),
+        ];
+        let found = engine.fetch(&keys).await.unwrap();
+        assert_eq!(found[..2], [Value::Node(None), Value::Counter(1)]);
+        assert!(matches!(&found[2], Value::EntryNode(Some((FileType::File, Ino(2), Some(_))))));
+    });
+}
+
+#[test]
+fn patches_commute_and_charge_growth() {
+    let (_folder, engine) = fresh();
+    block_on(async {
+        engine.commit(create("a", 2)).await.unwrap();
+        let grow = |length, sec| Commit {
+            mutations: vec![Mutation::Patch(
+                Ino(2),
+                Patch {
+                    length_at_least: Some(length),
+                    mtime: Some(Time { sec, nsec: 0 }),
+                    ..Patch::default()
+                },
+            )],
+            returns: vec![Ino(2)],
+            ..Commit::default()
+        };
+        engine.commit(grow(10_000, 20)).await.unwrap();
+        let Outcome::Applied(nodes) = engine.commit(grow(500, 10)).await.unwrap() else {
+            panic!("no condition")
+        };
+        let node = nodes[0].clone().unwrap();
+        assert_eq!((node.length, node.mtime.sec), (10_000, 20));
+        let used = engine.fetch(&[Key::Counter(Counter::UsedSpace)]).await.unwrap();
+        assert_eq!(used, [Value::Counter(8192)]);
+        let wrong = Commit {
+            expects: vec![Expect::NodeFields(Ino(2), vec![NodeField::Length(500)])],
+            ..Commit::default()
+        };
+        assert_eq!(engine.commit(wrong).await.unwrap(), Outcome::Conflict(0));
+    });
+}
+
+#[test]
+fn chunk_lists_keep_their_order_and_counters_the_redis_convention() {
+    let (_folder, engine) = fresh();
+    let record = |id, pos| SliceRecord { pos, id, size: 10, off: 0, len: 10 };
+    block_on(async {
+        for id in 1..4 {
+            let push = Mutation::PushSlices(Ino(2), 0, vec![record(id, id as u32 * 3)]);
+            engine.commit(Commit { mutations: vec![push], ..Commit::default() }).await.unwrap();
+        }
+        let Value::Chunk(list) = &engine.fetch(&[Key::Chunk(Ino(2), 0)]).await.unwrap()[0] else {
+            panic!()
+        };
+        assert_eq!(*list, [record(1, 3), record(2, 6), record(3, 9)]);
+        assert_eq!(engine.reserve(Counter::NextInode, 1024).await.unwrap(), 1025);
+        assert_eq!(engine.reserve(Counter::NextChunk, 4096).await.unwrap(), 4096);
+        assert_eq!(engine.reserve(Counter::NextSession, 1).await.unwrap(), 1);
+        assert!(engine.win_job("lastCleanupFiles", 1000, 10).await.unwrap());
+        assert!(!engine.win_job("lastCleanupFiles", 1005, 10).await.unwrap());
+    });
+}
+
+#[test]
+fn the_real_clients_file_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("meta.db");
+    std::fs::copy(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sqlite-plain/meta.sqlite3"),
+        &path,
+    )
+    .unwrap();
+    let engine = SqliteFile::open(&path, false).unwrap().engine();
+    block_on(async {
+        assert!(engine.load_setting().await.unwrap().unwrap().contains("sqlite-plain"));
+        let listed = engine.list(Ino::ROOT, true).await.unwrap();
+        assert!(
+            listed.len() > 3
+                && listed.iter().all(|entry| entry.attr.as_ref().unwrap().kind == entry.kind)
+        );
+    });
+}
