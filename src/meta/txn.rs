@@ -35,6 +35,10 @@ pub enum Key {
     DirLen(Ino),
     /// The slice records of a chunk, oldest first.
     Chunk(Ino, u32),
+    /// Indexes of the chunks that have a list, ascending.
+    Chunks(Ino),
+    /// How many list records refer to a slice of this id and size.
+    SliceRef(SliceId, u32),
     /// Target of a symlink.
     Symlink(Ino),
     /// Value of one extended attribute.
@@ -64,6 +68,10 @@ pub enum Value {
     DirLen(u64),
     /// For `Chunk`.
     Chunk(Vec<SliceRecord>),
+    /// For `Chunks`.
+    Chunks(Vec<u32>),
+    /// For `SliceRef`; meaningful while the slice has a count: after a record was pushed or dropped.
+    SliceRef(i64),
     /// For `Symlink`.
     Symlink(Option<Name>),
     /// For `Xattr`.
@@ -237,6 +245,8 @@ pub enum Mutation {
     DelChunk(Ino, u32),
     /// Move a slice's reference count (count of list records) by n.
     AddSliceRef(SliceId, u32, i64),
+    /// Forget a slice's reference count: its objects are gone.
+    ForgetSlice(SliceId, u32),
     /// Move a counter.
     Add(Counter, i64),
     /// Move the number of links a hard-linked inode has in a directory.

@@ -89,7 +89,8 @@ fn apply(base: &Connection, mutation: &Mutation) -> Result<()> {
         | Mutation::ShareSlices(..)
         | Mutation::ReplacePrefix(..)
         | Mutation::DelChunk(..)
-        | Mutation::AddSliceRef(..) => slices(base, mutation),
+        | Mutation::AddSliceRef(..)
+        | Mutation::ForgetSlice(..) => slices(base, mutation),
         _ => aside(base, mutation),
     }
 }
@@ -141,6 +142,9 @@ fn slices(base: &Connection, mutation: &Mutation) -> Result<()> {
             "DELETE FROM jfs_chunk WHERE inode = ? AND indx = ?",
             params![ino.0 as i64, index],
         ),
+        Mutation::ForgetSlice(id, _) => {
+            run(base, "DELETE FROM jfs_chunk_ref WHERE chunkid = ?", params![*id as i64])
+        }
         Mutation::AddSliceRef(id, size, n) => refer(base, *id, *size, *n),
         _ => unreachable!("only slice mutations come here"),
     }

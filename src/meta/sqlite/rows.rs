@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use crate::meta::record::{decode_slices, encode_slice};
 use crate::meta::txn::{Counter, Flock, LockOwner, Plock};
-use crate::types::{Attr, FileType, Ino, Name, SliceRecord, Time};
+use crate::types::{Attr, FileType, Ino, Name, SliceId, SliceRecord, Time};
 
 pub(super) const NODE_COLUMNS: &str = "n.type, n.flags, n.mode, n.uid, n.gid, n.atime, n.atimensec, n.mtime, n.mtimensec, \
      n.ctime, n.ctimensec, n.nlink, n.length, n.rdev, n.parent, n.access_acl_id, n.default_acl_id, n.tier_id";
@@ -142,6 +142,19 @@ pub(super) fn chunk(base: &Connection, ino: Ino, index: u32) -> Result<Vec<Slice
         .optional()?;
     decode_slices(&found.unwrap_or_default())
         .map_err(|reason| damaged(0, format!("c{ino}_{index}: {reason}")))
+}
+
+pub(super) fn chunks(base: &Connection, ino: Ino) -> Result<Vec<u32>> {
+    base.prepare_cached("SELECT indx FROM jfs_chunk WHERE inode = ? ORDER BY indx")?
+        .query_map([ino.0 as i64], |row| row.get(0))?
+        .collect()
+}
+
+pub(super) fn slice_ref(base: &Connection, id: SliceId) -> Result<i64> {
+    base.prepare_cached("SELECT refs FROM jfs_chunk_ref WHERE chunkid = ?")?
+        .query_row([id as i64], |row| row.get(0))
+        .optional()
+        .map(Option::unwrap_or_default)
 }
 
 /// Append records to a chunk's list; without `make` only where there is a list.
