@@ -3,14 +3,25 @@
 //! Plans decide (`plan`), commits carry (`txn`), engines apply (`engine`). Does not know block
 //! bytes, object stores, staging or FUSE.
 
+mod client;
 mod engine;
 mod node;
+mod overlay;
+mod plan;
 pub mod record;
 mod slices;
 pub mod sqlite;
 mod txn;
 
+pub use client::{Meta, MetaShared, Usage};
 pub use engine::{DirEntry, Engine, EngineError, Local, Session};
+pub use overlay::overlay;
+pub use plan::attr::Wanted;
+pub use plan::content::{KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE};
+pub use plan::create::NewNode;
+pub use plan::remove::Removed;
+pub use plan::rename::{EXCHANGE, NO_REPLACE};
+pub use plan::{Rules, Who};
 pub use slices::{MetaError, NewSlice, Slices};
 pub use txn::{
     Commit, Counter, Expect, Flock, Key, LockOwner, Mutation, NodeField, Outcome, Patch, Plock,

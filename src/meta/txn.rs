@@ -181,7 +181,8 @@ pub struct Patch {
     pub ctime: Option<Time>,
     /// atime becomes the later of stored and this.
     pub atime: Option<Time>,
-    /// Length becomes the larger of stored and this; usedSpace follows the difference.
+    /// Length becomes the larger of stored and this; usedSpace and the statistics of the parent
+    /// directory follow the difference.
     pub length_at_least: Option<u64>,
     /// Times are touched only if the stored mtime is at least this much older (ns), or nlink moves.
     pub skip_if_younger_ns: u64,

@@ -97,7 +97,7 @@ fn apply(base: &Connection, mutation: &Mutation) -> Result<()> {
 
 fn patch(base: &Connection, ino: Ino, change: &crate::meta::txn::Patch) -> Result<()> {
     let Some(mut attr) = rows::node(base, ino)? else { return Ok(()) };
-    let before = charged_bytes(attr.kind, attr.length);
+    let (before, length_before) = (charged_bytes(attr.kind, attr.length), attr.length);
     if node::patch(&mut attr, change) {
         rows::put_node(base, ino, &attr)?;
     }
@@ -105,7 +105,11 @@ fn patch(base: &Connection, ino: Ino, change: &crate::meta::txn::Patch) -> Resul
     if grown != 0 {
         rows::add(base, Counter::UsedSpace, grown)?;
     }
-    Ok(())
+    let longer = attr.length as i64 - length_before as i64;
+    if longer == 0 || attr.parent == Ino(0) {
+        return Ok(());
+    }
+    aside(base, &Mutation::AddDirStats(attr.parent, longer, grown, 0))
 }
 
 fn slices(base: &Connection, mutation: &Mutation) -> Result<()> {

@@ -1,0 +1,174 @@
+//! Metadata as the floors above call it: fetch, plan, commit, and plan again on a conflict.
+//!
+//! Owns id ranges, the session and the retry loop. Rules are `plan`'s, storage is `engine`'s.
+
+mod content;
+mod names;
+mod nodes;
+mod session;
+
+#[cfg(test)]
+mod tests;
+
+pub use nodes::Usage;
+
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::io::Errno;
+
+use super::engine::Engine;
+use super::plan::Rules;
+use super::slices::MetaError;
+use super::txn::{Commit, Counter, Expect, Key, Outcome, Value};
+use crate::stdx::now;
+use crate::types::{Attr, Ino};
+
+/// Inode ids taken at a time.
+const INODE_BATCH: i64 = 1024;
+/// Slice ids taken at a time.
+const SLICE_BATCH: i64 = 4096;
+/// How often an operation is planned again before it gives up.
+const TRIES: usize = 50;
+
+/// A range of ids in hand: the next one and the end.
+type Range = Mutex<(i64, i64)>;
+
+/// What the cores of one mount share of metadata.
+pub struct MetaShared {
+    inodes: Range,
+    slices: Range,
+    sid: AtomicU64,
+    trash_days: AtomicU64,
+    trash_folder: Mutex<Option<(String, Ino)>>,
+    rules: Mutex<Rules>,
+    root: Ino,
+    read_only: bool,
+}
+
+impl MetaShared {
+    /// For a mount whose root is `root` (`--subdir`); rules without trash and session.
+    pub fn new(root: Ino, read_only: bool, trash_days: u64, rules: Rules) -> Arc<Self> {
+        Arc::new(Self {
+            inodes: Mutex::new((0, 0)),
+            slices: Mutex::new((0, 0)),
+            sid: AtomicU64::new(0),
+            trash_days: AtomicU64::new(trash_days),
+            trash_folder: Mutex::new(None),
+            rules: Mutex::new(rules),
+            root,
+            read_only,
+        })
+    }
+
+    fn rules(&self) -> Rules {
+        let rules = *self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        Rules { sid: self.sid(), ..rules }
+    }
+
+    /// The session id, 0 before a session is open and on read-only mounts.
+    pub fn sid(&self) -> u64 {
+        self.sid.load(Ordering::Acquire)
+    }
+}
+
+/// Metadata, as seen from one core.
+pub struct Meta {
+    engine: Rc<dyn Engine>,
+    shared: Arc<MetaShared>,
+}
+
+impl Meta {
+    /// On this core's engine handle.
+    pub fn new(engine: Rc<dyn Engine>, shared: Arc<MetaShared>) -> Rc<Self> {
+        Rc::new(Self { engine, shared })
+    }
+
+    /// The engine, for commands that read more than a file system does.
+    pub fn engine(&self) -> &dyn Engine {
+        &*self.engine
+    }
+
+    /// The kernel's number 1 is the root of the mount.
+    fn real(&self, ino: Ino) -> Ino {
+        if ino == Ino::ROOT { self.shared.root } else { ino }
+    }
+
+    fn writable(&self) -> Result<(), MetaError> {
+        if self.shared.read_only { Err(Errno::ROFS.into()) } else { Ok(()) }
+    }
+
+    async fn next_id(&self, range: &Range, counter: Counter, batch: i64) -> Result<u64, MetaError> {
+        loop {
+            {
+                let mut range = range.lock().unwrap_or_else(PoisonError::into_inner);
+                if range.0 < range.1 {
+                    range.0 += 1;
+                    return Ok(range.0 as u64 - 1);
+                }
+            }
+            let last = self.engine.reserve(counter, batch).await?;
+            let mut range = range.lock().unwrap_or_else(PoisonError::into_inner);
+            if range.0 >= range.1 {
+                // Inodes 0 and 1 are never handed out.
+                let first = last - batch + 1;
+                *range = (
+                    if counter == Counter::NextInode { first.max(2) } else { first.max(1) },
+                    last + 1,
+                );
+            }
+        }
+    }
+
+    async fn next_inode(&self) -> Result<Ino, MetaError> {
+        self.next_id(&self.shared.inodes, Counter::NextInode, INODE_BATCH).await.map(Ino)
+    }
+
+    /// Fetch, plan, commit; on a conflict fetch and plan again. A plan without a commit is done.
+    async fn decide<T>(
+        &self,
+        keys: impl AsRef<[Key]>,
+        mut plan: impl FnMut(&[Value]) -> Result<(Option<Commit>, T), Errno>,
+    ) -> Result<(T, Vec<Option<Attr>>), MetaError> {
+        self.writable()?;
+        for _ in 0..TRIES {
+            let found = self.engine.fetch(keys.as_ref()).await?;
+            let (commit, result) = plan(&found)?;
+            let Some(commit) = commit else { return Ok((result, Vec::new())) };
+            let expects = commit.expects.clone();
+            match self.engine.commit(commit).await? {
+                Outcome::Applied(nodes) => return Ok((result, nodes)),
+                Outcome::Conflict(index) => match expects[index] {
+                    Expect::DirEmpty(_) => return Err(Errno::NOTEMPTY.into()),
+                    Expect::Room { .. } => return Err(Errno::NOSPC.into()),
+                    _ => {}
+                },
+            }
+        }
+        Err(Errno::AGAIN.into())
+    }
+
+    async fn node(&self, ino: Ino) -> Result<Attr, MetaError> {
+        let found = self.engine.fetch(&[Key::Node(ino)]).await?;
+        Ok(node_in(&found[0])?.clone())
+    }
+}
+
+/// The node in an answer; ENOENT if it is gone.
+fn node_in(value: &Value) -> Result<&Attr, Errno> {
+    match value {
+        Value::Node(found) => found.as_ref().ok_or(Errno::NOENT),
+        other => unreachable!("a node was asked for, not {other:?}"),
+    }
+}
+
+/// What stands under a name; a name whose node is missing is damage (EIO).
+fn found_in(value: &Value) -> Result<Option<super::plan::remove::Found<'_>>, Errno> {
+    match value {
+        Value::EntryNode(None) => Ok(None),
+        Value::EntryNode(Some((kind, ino, Some(attr)))) => Ok(Some((*kind, *ino, attr))),
+        Value::EntryNode(Some((_, _, None))) => Err(Errno::IO),
+        other => unreachable!("a name was asked for, not {other:?}"),
+    }
+}

@@ -1,0 +1,267 @@
+//! Operations on names.
+
+use rustix::io::Errno;
+
+use super::{Meta, found_in, node_in, now};
+use crate::meta::engine::DirEntry;
+use crate::meta::plan::create::{NewNode, create};
+use crate::meta::plan::remove::{Removed, rmdir, unlink};
+use crate::meta::plan::rename::{EXCHANGE, Manner, NO_REPLACE, Side, rename};
+use crate::meta::plan::{Rules, Who, link};
+use crate::meta::slices::MetaError;
+use crate::meta::txn::Key;
+use crate::types::{Attr, FileType, Ino, NAME_BYTES_MAX};
+
+fn good_name(name: &[u8]) -> Result<(), Errno> {
+    match name {
+        b"" => Err(Errno::INVAL),
+        _ if name.len() > NAME_BYTES_MAX => Err(Errno::NAMETOOLONG),
+        _ if name.contains(&b'/') || name.contains(&0) => Err(Errno::INVAL),
+        _ => Ok(()),
+    }
+}
+
+impl Meta {
+    fn is_trash_name(&self, dir: Ino, name: &[u8]) -> bool {
+        self.real(dir) == Ino::ROOT && name == b".trash"
+    }
+
+    fn changeable(&self, dir: Ino, name: &[u8], who: Who) -> Result<(), Errno> {
+        good_name(name)?;
+        if self.is_trash_name(dir, name) || dir.is_trash() && who.uid != 0 {
+            return Err(Errno::PERM);
+        }
+        Ok(())
+    }
+
+    /// What `name` in `dir` stands for.
+    pub async fn lookup(&self, dir: Ino, name: &[u8]) -> Result<(Ino, Attr), MetaError> {
+        let real = self.real(dir);
+        if name == b"." {
+            return Ok((dir, self.getattr(dir).await?));
+        }
+        if name == b".." {
+            let parent = self.node(real).await?.parent;
+            let shown = if real == self.shared.root || parent == self.shared.root {
+                Ino::ROOT
+            } else {
+                parent
+            };
+            return Ok((shown, self.getattr(shown).await?));
+        }
+        if self.is_trash_name(dir, name) {
+            return Ok((Ino::TRASH, self.getattr(Ino::TRASH).await?));
+        }
+        if name.len() > NAME_BYTES_MAX {
+            return Err(Errno::NAMETOOLONG.into());
+        }
+        let found = self.engine.fetch(&[Key::EntryNode(real, name.into())]).await?;
+        let (_, ino, attr) = found_in(&found[0])?.ok_or(Errno::NOENT)?;
+        Ok((ino, attr.clone()))
+    }
+
+    /// Make a node; EEXIST if the name is taken.
+    pub async fn create(
+        &self,
+        dir: Ino,
+        name: &[u8],
+        new: &NewNode,
+        who: Who,
+    ) -> Result<(Ino, Attr), MetaError> {
+        good_name(name)?;
+        if dir.is_trash() {
+            return Err(Errno::PERM.into());
+        }
+        if self.is_trash_name(dir, name) || name == b"." || name == b".." {
+            return Err(Errno::EXIST.into());
+        }
+        let dir = self.real(dir);
+        self.create_in(dir, name, new, who).await
+    }
+
+    /// As [`Meta::create`], also below the trash root.
+    pub(super) async fn create_in(
+        &self,
+        dir: Ino,
+        name: &[u8],
+        new: &NewNode,
+        who: Who,
+    ) -> Result<(Ino, Attr), MetaError> {
+        self.writable()?;
+        let ino = self.next_inode().await?;
+        self.create_as(ino, dir, name, new, who).await
+    }
+
+    pub(super) async fn create_as(
+        &self,
+        ino: Ino,
+        dir: Ino,
+        name: &[u8],
+        new: &NewNode,
+        who: Who,
+    ) -> Result<(Ino, Attr), MetaError> {
+        let keys = [Key::Node(dir), Key::Entry(dir, name.into())];
+        let rules = self.shared.rules();
+        let made = self
+            .decide(&keys, |found| {
+                let parent = node_in(&found[0])?;
+                if found[1] != crate::meta::txn::Value::Entry(None) {
+                    return Err(Errno::EXIST);
+                }
+                create((dir, parent), name, ino, new, who, &rules, now())
+                    .map(|(commit, attr)| (Some(commit), attr))
+            })
+            .await?;
+        Ok((ino, made.0))
+    }
+
+    /// Take away the name of a non-directory; `is_open` tells whether this mount has it open.
+    pub async fn unlink(
+        &self,
+        dir: Ino,
+        name: &[u8],
+        who: Who,
+        is_open: &dyn Fn(Ino) -> bool,
+    ) -> Result<Removed, MetaError> {
+        self.changeable(dir, name, who)?;
+        let dir = self.real(dir);
+        let rules = self.rules_for_removal(dir).await?;
+        let keys = [Key::Node(dir), Key::EntryNode(dir, name.into())];
+        let done = self.decide(&keys, |found| {
+            let target = found_in(&found[1])?.ok_or(Errno::NOENT)?;
+            unlink((dir, node_in(&found[0])?), name, target, is_open(target.1), who, &rules, now())
+                .map(|(commit, removed)| (Some(commit), removed))
+        });
+        Ok(done.await?.0)
+    }
+
+    /// Take away an empty directory; its inode.
+    pub async fn rmdir(&self, dir: Ino, name: &[u8], who: Who) -> Result<Ino, MetaError> {
+        match name {
+            b"." => return Err(Errno::INVAL.into()),
+            b".." => return Err(Errno::NOTEMPTY.into()),
+            _ => self.changeable(dir, name, who)?,
+        }
+        let dir = self.real(dir);
+        let rules = self.rules_for_removal(dir).await?;
+        let keys = [Key::Node(dir), Key::EntryNode(dir, name.into())];
+        let done = self.decide(&keys, |found| {
+            let target = found_in(&found[1])?.ok_or(Errno::NOENT)?;
+            rmdir((dir, node_in(&found[0])?), name, target, who, &rules, now())
+                .map(|commit| (Some(commit), target.1))
+        });
+        Ok(done.await?.0)
+    }
+
+    async fn rules_for_removal(&self, dir: Ino) -> Result<Rules, MetaError> {
+        let mut rules = self.shared.rules();
+        if !dir.is_trash() {
+            rules.trash = self.trash_folder().await?;
+        }
+        Ok(rules)
+    }
+
+    /// Move a name; what became of a replaced non-directory.
+    pub async fn rename(
+        &self,
+        (dir, name): (Ino, &[u8]),
+        (new_dir, new_name): (Ino, &[u8]),
+        flags: u32,
+        who: Who,
+        is_open: &dyn Fn(Ino) -> bool,
+    ) -> Result<Option<Removed>, MetaError> {
+        if flags & !(NO_REPLACE | EXCHANGE) != 0 || flags == NO_REPLACE | EXCHANGE {
+            return Err(Errno::INVAL.into());
+        }
+        self.changeable(dir, name, who)?;
+        self.changeable(new_dir, new_name, who)?;
+        if new_dir.is_trash() {
+            return Err(Errno::PERM.into());
+        }
+        let (dir, new_dir) = (self.real(dir), self.real(new_dir));
+        let rules = if flags & EXCHANGE == 0 {
+            self.rules_for_removal(new_dir).await?
+        } else {
+            self.shared.rules()
+        };
+        if dir != new_dir {
+            self.not_below_itself((dir, name), new_dir).await?;
+        }
+        let keys = [
+            Key::Node(dir),
+            Key::EntryNode(dir, name.into()),
+            Key::Node(new_dir),
+            Key::EntryNode(new_dir, new_name.into()),
+        ];
+        let done = self.decide(&keys, |found| {
+            let source = found_in(&found[1])?.ok_or(Errno::NOENT)?;
+            let target = found_in(&found[3])?;
+            let from = Side { dir, parent: node_in(&found[0])?, name };
+            let to = Side { dir: new_dir, parent: node_in(&found[2])?, name: new_name };
+            let open = target.is_some_and(|target| is_open(target.1));
+            rename(
+                &from,
+                &to,
+                source,
+                target,
+                &Manner { flags, is_open: open, who, rules: &rules },
+                now(),
+            )
+            .map(|renamed| match renamed {
+                Some((commit, removed)) => (Some(commit), removed),
+                None => (None, None),
+            })
+        });
+        Ok(done.await?.0)
+    }
+
+    /// A directory never moves below itself.
+    async fn not_below_itself(
+        &self,
+        (dir, name): (Ino, &[u8]),
+        new_dir: Ino,
+    ) -> Result<(), MetaError> {
+        let found = self.engine.fetch(&[Key::EntryNode(dir, name.into())]).await?;
+        let Some((FileType::Dir, moved, _)) = found_in(&found[0])? else { return Ok(()) };
+        let mut at = new_dir;
+        while at != Ino::ROOT && at != self.shared.root && !at.is_trash() {
+            if at == moved {
+                return Err(Errno::INVAL.into());
+            }
+            at = self.node(at).await?.parent;
+        }
+        Ok(())
+    }
+
+    /// One more name for a node; its attributes afterwards.
+    pub async fn link(&self, ino: Ino, dir: Ino, name: &[u8]) -> Result<Attr, MetaError> {
+        self.changeable(dir, name, Who { uid: 0, gid: 0 })?;
+        if dir.is_trash() {
+            return Err(Errno::PERM.into());
+        }
+        let dir = self.real(dir);
+        let keys = [Key::Node(ino), Key::Node(dir), Key::Entry(dir, name.into())];
+        let rules = self.shared.rules();
+        let (_, nodes) = self
+            .decide(&keys, |found| {
+                if found[2] != crate::meta::txn::Value::Entry(None) {
+                    return Err(Errno::EXIST);
+                }
+                link::link(
+                    (ino, node_in(&found[0])?),
+                    (dir, node_in(&found[1])?),
+                    name,
+                    &rules,
+                    now(),
+                )
+                .map(|commit| (Some(commit), ()))
+            })
+            .await?;
+        nodes.into_iter().next().flatten().ok_or_else(|| Errno::NOENT.into())
+    }
+
+    /// All names of a directory.
+    pub async fn list(&self, dir: Ino, with_attr: bool) -> Result<Vec<DirEntry>, MetaError> {
+        Ok(self.engine.list(self.real(dir), with_attr).await?)
+    }
+}

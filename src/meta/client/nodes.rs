@@ -1,0 +1,230 @@
+//! Operations on one node: attributes, links, extended attributes, locks.
+
+use rustix::io::Errno;
+
+use super::{Meta, node_in, now};
+use crate::meta::engine::EngineError;
+use crate::meta::plan::Who;
+use crate::meta::plan::attr::{Wanted, setattr};
+use crate::meta::plan::remove::drop_sustained;
+use crate::meta::slices::MetaError;
+use crate::meta::txn::{Commit, Counter, Expect, Flock, Key, LockOwner, Mutation, Plock, Value};
+use crate::types::{Attr, FileType, Ino, Name, Time};
+
+/// Usage of the volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes charged.
+    pub space: u64,
+    /// Nodes.
+    pub inodes: u64,
+    /// Limit in bytes, 0 for none.
+    pub capacity: u64,
+    /// Limit in inodes, 0 for none.
+    pub inode_limit: u64,
+}
+
+/// From what all hold to an owner's new records (`None`: nothing left).
+pub type PlockChange<'a> = dyn Fn(&[Plock]) -> Result<Option<Box<[u8]>>, Errno> + 'a;
+
+impl Meta {
+    /// Attributes; the roots of mount and trash always answer, as they do for the real client.
+    pub async fn getattr(&self, ino: Ino) -> Result<Attr, MetaError> {
+        match self.node(self.real(ino)).await {
+            Err(MetaError::Posix(_) | MetaError::Engine(EngineError::Corrupt { .. }))
+                if ino == Ino::ROOT || ino == Ino::TRASH =>
+            {
+                Ok(made_up(ino))
+            }
+            done => done,
+        }
+    }
+
+    /// Change attributes other than the length; the attributes afterwards.
+    pub async fn setattr(&self, ino: Ino, wanted: &Wanted, _who: Who) -> Result<Attr, MetaError> {
+        let ino = self.real(ino);
+        let done = self.decide([Key::Node(ino)], |found| {
+            let node = node_in(&found[0])?;
+            Ok(match setattr(ino, node, wanted, now())? {
+                Some((commit, after)) => (Some(commit), after),
+                None => (None, node.clone()),
+            })
+        });
+        Ok(done.await?.0)
+    }
+
+    /// Target of a symlink.
+    pub async fn readlink(&self, ino: Ino) -> Result<Name, MetaError> {
+        let found = self.engine.fetch(&[Key::Symlink(ino)]).await?;
+        match found.into_iter().next() {
+            Some(Value::Symlink(Some(target))) => Ok(target),
+            _ => Err(Errno::INVAL.into()),
+        }
+    }
+
+    /// The last handle of `ino` is closed: if it has no name any more it goes; its length then.
+    pub async fn drop_sustained(&self, ino: Ino) -> Result<Option<u64>, MetaError> {
+        let sid = self.shared.sid();
+        let done = self.decide([Key::Node(ino)], |found| {
+            Ok(match &found[0] {
+                Value::Node(Some(node)) if node.nlink == 0 => {
+                    (Some(drop_sustained(ino, node, sid, now())), Some(node.length))
+                }
+                _ => (None, None),
+            })
+        });
+        Ok(done.await?.0)
+    }
+
+    /// Usage and limits.
+    pub async fn usage(&self) -> Result<Usage, MetaError> {
+        let keys = [Key::Counter(Counter::UsedSpace), Key::Counter(Counter::TotalInodes)];
+        let found = self.engine.fetch(&keys).await?;
+        let number =
+            |value: &Value| if let Value::Counter(n) = value { (*n).max(0) as u64 } else { 0 };
+        let rules = self.shared.rules();
+        Ok(Usage {
+            space: number(&found[0]),
+            inodes: number(&found[1]),
+            capacity: rules.capacity,
+            inode_limit: rules.inode_limit,
+        })
+    }
+
+    /// Value of an extended attribute; ENODATA if there is none.
+    pub async fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Box<[u8]>, MetaError> {
+        let found = self.engine.fetch(&[Key::Xattr(self.real(ino), name.into())]).await?;
+        match found.into_iter().next() {
+            Some(Value::Xattr(Some(value))) => Ok(value),
+            _ => Err(Errno::NODATA.into()),
+        }
+    }
+
+    /// Names of all extended attributes.
+    pub async fn listxattr(&self, ino: Ino) -> Result<Vec<Name>, MetaError> {
+        let found = self.engine.fetch(&[Key::XattrNames(self.real(ino))]).await?;
+        match found.into_iter().next() {
+            Some(Value::XattrNames(names)) => Ok(names),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Set an extended attribute; `flags` 1 only creates, 2 only replaces.
+    pub async fn setxattr(
+        &self,
+        ino: Ino,
+        name: &[u8],
+        value: &[u8],
+        flags: u32,
+    ) -> Result<(), MetaError> {
+        if flags > 2 {
+            return Err(Errno::INVAL.into());
+        }
+        let ino = self.real(ino);
+        let done = self.decide([Key::Xattr(ino, name.into())], |found| {
+            let Value::Xattr(before) = &found[0] else {
+                unreachable!("an attribute was asked for")
+            };
+            match (before, flags) {
+                (Some(_), 1) => return Err(Errno::EXIST),
+                (None, 2) => return Err(Errno::NODATA),
+                _ => {}
+            }
+            let expects = if flags == 0 {
+                vec![]
+            } else {
+                vec![Expect::XattrIs(ino, name.into(), before.clone())]
+            };
+            let mutations = vec![Mutation::PutXattr(ino, name.into(), value.into())];
+            Ok((Some(Commit { expects, mutations, returns: vec![] }), ()))
+        });
+        done.await.map(|_| ())
+    }
+
+    /// Remove an extended attribute; ENODATA if there is none.
+    pub async fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<(), MetaError> {
+        let ino = self.real(ino);
+        let done = self.decide([Key::Xattr(ino, name.into())], |found| {
+            let Value::Xattr(Some(before)) = &found[0] else { return Err(Errno::NODATA) };
+            let expects = vec![Expect::XattrIs(ino, name.into(), Some(before.clone()))];
+            let mutations = vec![Mutation::DelXattr(ino, name.into())];
+            Ok((Some(Commit { expects, mutations, returns: vec![] }), ()))
+        });
+        done.await.map(|_| ())
+    }
+
+    /// Who is the owner of locks taken through this mount.
+    pub fn lock_owner(&self, owner: u64) -> LockOwner {
+        LockOwner { sid: self.shared.sid(), owner }
+    }
+
+    /// Take (`Some(exclusive)`) or give back a BSD lock; EAGAIN while others hold it.
+    pub async fn flock(
+        &self,
+        ino: Ino,
+        owner: LockOwner,
+        want: Option<bool>,
+    ) -> Result<(), MetaError> {
+        let done = self.decide([Key::Flocks(ino)], |found| {
+            let Value::Flocks(held) = &found[0] else { unreachable!("locks were asked for") };
+            if let Some(exclusive) = want
+                && held
+                    .iter()
+                    .any(|lock: &Flock| lock.owner != owner && (exclusive || lock.exclusive))
+            {
+                return Err(Errno::AGAIN);
+            }
+            let expects = vec![Expect::FlocksAre(ino, held.clone())];
+            let mutations = vec![Mutation::SetFlock(ino, owner, want)];
+            Ok((Some(Commit { expects, mutations, returns: vec![] }), ()))
+        });
+        done.await.map(|_| ())
+    }
+
+    /// Change the POSIX locks of an owner: `change` sees what all hold and answers the owner's new
+    /// records (`None`: nothing left).
+    pub async fn plock(
+        &self,
+        ino: Ino,
+        owner: LockOwner,
+        change: &PlockChange<'_>,
+    ) -> Result<(), MetaError> {
+        let done = self.decide([Key::Plocks(ino)], |found| {
+            let Value::Plocks(held) = &found[0] else { unreachable!("locks were asked for") };
+            let expects = vec![Expect::PlocksAre(ino, held.clone())];
+            let mutations = vec![Mutation::SetPlock(ino, owner, change(held)?)];
+            Ok((Some(Commit { expects, mutations, returns: vec![] }), ()))
+        });
+        done.await.map(|_| ())
+    }
+
+    /// All holders of POSIX locks.
+    pub async fn plocks(&self, ino: Ino) -> Result<Vec<Plock>, MetaError> {
+        let found = self.engine.fetch(&[Key::Plocks(ino)]).await?;
+        match found.into_iter().next() {
+            Some(Value::Plocks(held)) => Ok(held),
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+fn made_up(ino: Ino) -> Attr {
+    let time = Time { sec: now().sec, nsec: 0 };
+    Attr {
+        flags: 0,
+        kind: FileType::Dir,
+        mode: if ino == Ino::TRASH { 0o555 } else { 0o777 },
+        uid: 0,
+        gid: 0,
+        atime: time,
+        mtime: time,
+        ctime: time,
+        nlink: 2,
+        length: 4096,
+        rdev: 0,
+        parent: Ino::ROOT,
+        access_acl: 0,
+        default_acl: 0,
+        tier: 0,
+    }
+}

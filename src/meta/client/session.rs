@@ -1,0 +1,92 @@
+//! The session of a mount and the folder where its deletions go.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use super::{Meta, now};
+use crate::meta::engine::Session;
+use crate::meta::plan::Who;
+use crate::meta::plan::create::NewNode;
+use crate::meta::slices::MetaError;
+use crate::meta::txn::Counter;
+use crate::types::{FileType, Ino};
+
+impl Meta {
+    /// Register this mount; `info` is the JSON text that `juicefs status` shows.
+    pub async fn open_session(&self, info: String, lifetime_s: i64) -> Result<u64, MetaError> {
+        let sid = self.engine.reserve(Counter::NextSession, 1).await? as u64;
+        self.engine.put_session(Session { sid, expire: now().sec + lifetime_s, info }).await?;
+        self.shared.sid.store(sid, Ordering::Release);
+        Ok(sid)
+    }
+
+    /// Stay alive for another `lifetime_s` seconds.
+    pub async fn heartbeat(&self, info: String, lifetime_s: i64) -> Result<(), MetaError> {
+        let sid = self.shared.sid();
+        Ok(self.engine.put_session(Session { sid, expire: now().sec + lifetime_s, info }).await?)
+    }
+
+    /// End a session: locks go, inodes it kept open go; those, with their lengths.
+    pub async fn close_session(&self, sid: u64) -> Result<Vec<(Ino, u64)>, MetaError> {
+        let mut gone = Vec::new();
+        for ino in self.engine.end_session(sid).await? {
+            if let Some(length) = self.drop_sustained(ino).await? {
+                gone.push((ino, length));
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Today's trash folder, made when it is first needed; `None` without a trash.
+    pub(super) async fn trash_folder(&self) -> Result<Option<Ino>, MetaError> {
+        if self.shared.trash_days.load(Ordering::Acquire) == 0 {
+            return Ok(None);
+        }
+        let name = hour_name(now().sec);
+        {
+            let known = self.shared.trash_folder.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((hour, ino)) = known.as_ref()
+                && *hour == name
+            {
+                return Ok(Some(*ino));
+            }
+        }
+        let ino = self.find_or_make_hour(&name).await?;
+        *self.shared.trash_folder.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((name, ino));
+        Ok(Some(ino))
+    }
+
+    async fn find_or_make_hour(&self, name: &str) -> Result<Ino, MetaError> {
+        if let Ok((ino, _)) = self.lookup(Ino::TRASH, name.as_bytes()).await {
+            return Ok(ino);
+        }
+        let number = self.engine.reserve(Counter::NextTrash, 1).await? as u64;
+        let new = NewNode { kind: FileType::Dir, mode: 0o555, umask: 0, rdev: 0, target: None };
+        let ino = Ino(Ino::TRASH.0 + number);
+        match self.create_as(ino, Ino::TRASH, name.as_bytes(), &new, Who { uid: 0, gid: 0 }).await {
+            Ok((ino, _)) => Ok(ino),
+            Err(MetaError::Posix(rustix::io::Errno::EXIST)) => {
+                Ok(self.lookup(Ino::TRASH, name.as_bytes()).await?.0)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// `YYYY-MM-DD-HH` of the hour in UTC.
+pub(super) fn hour_name(sec: i64) -> String {
+    let (days, hour) = (sec.div_euclid(86_400), sec.rem_euclid(86_400) / 3600);
+    // Civil date from days, counted in years that begin in March.
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}-{hour:02}")
+}

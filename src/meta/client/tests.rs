@@ -1,0 +1,151 @@
+//! Operations on the embedded engine, held against what is recounted from its tables.
+
+use rustix::io::Errno;
+
+use super::session::hour_name;
+use super::*;
+use crate::meta::plan::Who;
+use crate::meta::plan::create::NewNode;
+use crate::meta::slices::{NewSlice, Slices};
+use crate::meta::sqlite::SqliteFile;
+use crate::types::{FileType, SliceRecord, Time, charged_bytes};
+use crate::uring::block_on;
+
+const ROOT: Who = Who { uid: 0, gid: 0 };
+
+fn fresh() -> (tempfile::TempDir, Rc<Meta>) {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = SqliteFile::open(&folder.path().join("meta.db"), true).unwrap().engine();
+    let root = Attr {
+        flags: 0,
+        kind: FileType::Dir,
+        mode: 0o777,
+        uid: 0,
+        gid: 0,
+        atime: Time::default(),
+        mtime: Time::default(),
+        ctime: Time::default(),
+        nlink: 2,
+        length: 4096,
+        rdev: 0,
+        parent: Ino::ROOT,
+        access_acl: 0,
+        default_acl: 0,
+        tier: 0,
+    };
+    block_on(engine.store_setting("{}".into(), vec![(Ino::ROOT, root)])).unwrap();
+    (folder, Meta::new(engine, MetaShared::new(Ino::ROOT, false, 0, Rules::default())))
+}
+
+fn new(kind: FileType) -> NewNode {
+    NewNode { kind, mode: 0o755, umask: 0, rdev: 0, target: None }
+}
+
+fn errno<T: std::fmt::Debug>(done: Result<T, MetaError>) -> Errno {
+    match done.unwrap_err() {
+        MetaError::Posix(errno) => errno,
+        other => panic!("{other}"),
+    }
+}
+
+/// Walk the tree and compare links, parents and the volume's counters with what is stored.
+async fn recount(meta: &Meta) {
+    let (mut space, mut inodes, mut stack) = (0, 0, vec![Ino::ROOT]);
+    let mut names = std::collections::HashMap::<Ino, u32>::new();
+    while let Some(dir) = stack.pop() {
+        let mut below = 0;
+        for entry in meta.list(dir, true).await.unwrap() {
+            let attr = entry.attr.unwrap();
+            let seen = names.entry(entry.ino).or_default();
+            *seen += 1;
+            if *seen == 1 {
+                space += charged_bytes(attr.kind, attr.length);
+                inodes += 1;
+            }
+            if attr.kind == FileType::Dir {
+                below += 1;
+                assert_eq!(attr.parent, dir);
+                stack.push(entry.ino);
+            }
+        }
+        assert_eq!(meta.getattr(dir).await.unwrap().nlink, 2 + below, "links of {dir}");
+    }
+    for (ino, count) in names {
+        let attr = meta.getattr(ino).await.unwrap();
+        assert!(attr.kind == FileType::Dir || attr.nlink == count, "links of {ino}");
+    }
+    let usage = meta.usage().await.unwrap();
+    assert_eq!((usage.space as i64, usage.inodes), (space, inodes));
+}
+
+#[test]
+fn names_come_and_go() {
+    let (_folder, meta) = fresh();
+    block_on(async {
+        let (d, _) = meta.create(Ino::ROOT, b"d", &new(FileType::Dir), ROOT).await.unwrap();
+        let (f, _) = meta.create(d, b"f", &new(FileType::File), ROOT).await.unwrap();
+        assert_eq!(errno(meta.create(d, b"f", &new(FileType::File), ROOT).await), Errno::EXIST);
+        assert_eq!(errno(meta.rmdir(Ino::ROOT, b"d", ROOT).await), Errno::NOTEMPTY);
+        assert_eq!(errno(meta.unlink(Ino::ROOT, b"d", ROOT, &|_| false).await), Errno::ISDIR);
+        assert_eq!(meta.link(f, Ino::ROOT, b"again").await.unwrap().nlink, 2);
+        recount(&meta).await;
+        meta.rename((d, b"f"), (Ino::ROOT, b"moved"), 0, ROOT, &|_| false).await.unwrap();
+        meta.rename((Ino::ROOT, b"d"), (Ino::ROOT, b"e"), 0, ROOT, &|_| false).await.unwrap();
+        recount(&meta).await;
+        let below = meta.rename((Ino::ROOT, b"e"), (d, b"inside"), 0, ROOT, &|_| false).await;
+        assert_eq!(errno(below), Errno::INVAL);
+        meta.rmdir(Ino::ROOT, b"e", ROOT).await.unwrap();
+        assert!(!meta.unlink(Ino::ROOT, b"moved", ROOT, &|_| false).await.unwrap().delete_data);
+        assert!(meta.unlink(Ino::ROOT, b"again", ROOT, &|_| false).await.unwrap().delete_data);
+        recount(&meta).await;
+    });
+}
+
+#[test]
+fn slices_grow_files_and_go_with_them() {
+    let (_folder, meta) = fresh();
+    block_on(async {
+        let (f, _) = meta.create(Ino::ROOT, b"f", &new(FileType::File), ROOT).await.unwrap();
+        let id = meta.next_slice_id().await.unwrap();
+        let record = SliceRecord { pos: 100, id, size: 9000, off: 0, len: 9000 };
+        let slice = NewSlice { ino: f, chunk: 1, record, mtime: Time { sec: 9, nsec: 9 } };
+        assert_eq!(meta.push(slice).await.unwrap().length, (64 << 20) + 9100);
+        let (g, _) = meta.create(Ino::ROOT, b"g", &new(FileType::File), ROOT).await.unwrap();
+        let copied = meta.copy_range((f, 64 << 20), (g, 10), 5000).await.unwrap();
+        assert_eq!((copied, meta.getattr(g).await.unwrap().length), (5000, 5010));
+        recount(&meta).await;
+        let length = meta.getattr(f).await.unwrap().length;
+        assert!(meta.unlink(Ino::ROOT, b"f", ROOT, &|_| false).await.unwrap().delete_data);
+        assert_eq!(
+            meta.drop_chunks(f, length).await.unwrap(),
+            [],
+            "the copy still refers to the slice"
+        );
+        assert!(meta.unlink(Ino::ROOT, b"g", ROOT, &|_| false).await.unwrap().delete_data);
+        assert_eq!(meta.drop_chunks(g, 5010).await.unwrap(), [(id, 9000)]);
+        meta.forget_slices(g, 5010, vec![(id, 9000)]).await.unwrap();
+        recount(&meta).await;
+    });
+}
+
+#[test]
+fn an_open_file_outlives_its_name() {
+    let (_folder, meta) = fresh();
+    block_on(async {
+        meta.open_session("{}".into(), 60).await.unwrap();
+        let (f, _) = meta.create(Ino::ROOT, b"f", &new(FileType::File), ROOT).await.unwrap();
+        assert!(!meta.unlink(Ino::ROOT, b"f", ROOT, &|_| true).await.unwrap().delete_data);
+        assert_eq!(meta.getattr(f).await.unwrap().nlink, 0);
+        meta.truncate(f, 70_000).await.unwrap();
+        assert_eq!(meta.drop_sustained(f).await.unwrap(), Some(70_000));
+        assert_eq!(errno(meta.getattr(f).await), Errno::NOENT);
+        recount(&meta).await;
+    });
+}
+
+#[test]
+fn hours_have_their_names() {
+    assert_eq!(hour_name(0), "1970-01-01-00");
+    assert_eq!(hour_name(1_795_244_998), "2026-11-21-07");
+    assert_eq!(hour_name(951_782_400), "2000-02-29-00");
+}

@@ -1,0 +1,185 @@
+//! Slices, truncation, holes and shared ranges: what is in a file, without its bytes.
+
+use rustix::io::Errno;
+
+use super::Rules;
+use crate::meta::slices::NewSlice;
+use crate::meta::txn::{Commit, Counter, Expect, Mutation, NodeField, Patch, SetNode};
+use crate::types::{
+    Attr, CHUNK_BYTES, FLAG_APPEND, FLAG_IMMUTABLE, FileType, Ino, SliceRecord, Time, charged_bytes,
+};
+
+/// fallocate: do not change the length.
+pub const KEEP_SIZE: u32 = 1;
+/// fallocate: make a hole.
+pub const PUNCH_HOLE: u32 = 2;
+/// fallocate: make zeros.
+pub const ZERO_RANGE: u32 = 16;
+
+fn hole(pos: u64, len: u64) -> SliceRecord {
+    SliceRecord { pos: pos as u32, id: 0, size: 0, off: 0, len: len as u32 }
+}
+
+/// Pieces of `start .. end` by chunk: index, offset in the chunk, bytes.
+pub(in crate::meta) fn by_chunk(start: u64, end: u64) -> impl Iterator<Item = (u32, u64, u64)> {
+    let mut at = start;
+    std::iter::from_fn(move || {
+        (at < end).then(|| {
+            let (index, pos) = (at / CHUNK_BYTES, at % CHUNK_BYTES);
+            let len = (CHUNK_BYTES - pos).min(end - at);
+            at += len;
+            (index as u32, pos, len)
+        })
+    })
+}
+
+/// Append one slice.
+pub(in crate::meta) fn push(slice: &NewSlice, now: Time) -> Commit {
+    let record = slice.record;
+    let end = u64::from(slice.chunk) * CHUNK_BYTES + u64::from(record.pos) + u64::from(record.len);
+    let patch = Patch {
+        mtime: Some(slice.mtime),
+        ctime: Some(now),
+        length_at_least: Some(end),
+        ..Patch::default()
+    };
+    Commit {
+        expects: vec![Expect::Node(slice.ino, FileType::File)],
+        mutations: vec![
+            Mutation::PushSlices(slice.ino, slice.chunk, vec![record]),
+            Mutation::Patch(slice.ino, patch),
+        ],
+        returns: vec![slice.ino],
+    }
+}
+
+/// Change the length; `None` when it is that already.
+pub(in crate::meta) fn truncate(
+    ino: Ino,
+    node: &Attr,
+    length: u64,
+    rules: &Rules,
+    now: Time,
+) -> Result<Option<Commit>, Errno> {
+    if node.kind == FileType::Dir {
+        return Err(Errno::ISDIR);
+    }
+    if node.kind != FileType::File || node.flags & (FLAG_IMMUTABLE | FLAG_APPEND) != 0 {
+        return Err(Errno::PERM);
+    }
+    if length == node.length {
+        return Ok(None);
+    }
+    let mut commit = resize(ino, node, length, rules, now);
+    let (left, right) = (node.length.min(length), node.length.max(length));
+    for (number, (index, pos, len)) in by_chunk(left, right).enumerate() {
+        let whole = number > 0 && len == CHUNK_BYTES;
+        let records = vec![hole(pos, len)];
+        commit.mutations.push(if whole {
+            Mutation::PushHolesIfListed(ino, index, records)
+        } else {
+            Mutation::PushSlices(ino, index, records)
+        });
+    }
+    Ok(Some(commit))
+}
+
+/// A guarded change of length with times, space and statistics.
+fn resize(ino: Ino, node: &Attr, length: u64, rules: &Rules, now: Time) -> Commit {
+    let space = charged_bytes(node.kind, length) - charged_bytes(node.kind, node.length);
+    let set =
+        SetNode { length: Some(length), mtime: Some(now), ctime: Some(now), ..SetNode::default() };
+    let mut mutations = vec![Mutation::Set(ino, set)];
+    if space != 0 {
+        mutations.push(Mutation::Add(Counter::UsedSpace, space));
+    }
+    if length != node.length && node.parent != Ino(0) {
+        mutations.push(Mutation::AddDirStats(
+            node.parent,
+            length as i64 - node.length as i64,
+            space,
+            0,
+        ));
+    }
+    Commit {
+        expects: vec![
+            Expect::NodeFields(
+                ino,
+                vec![NodeField::Length(node.length), NodeField::Flags(node.flags)],
+            ),
+            Expect::Room {
+                space,
+                inodes: 0,
+                capacity: rules.capacity,
+                inode_limit: rules.inode_limit,
+            },
+        ],
+        mutations,
+        returns: vec![ino],
+    }
+}
+
+/// Extend, punch or zero a range.
+pub(in crate::meta) fn fallocate(
+    ino: Ino,
+    node: &Attr,
+    (offset, len): (u64, u64),
+    mode: u32,
+    rules: &Rules,
+    now: Time,
+) -> Result<Commit, Errno> {
+    let known = mode & !(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE) == 0;
+    if !known || mode & PUNCH_HOLE != 0 && mode & ZERO_RANGE != 0 {
+        return Err(Errno::OPNOTSUPP);
+    }
+    if len == 0 || mode & PUNCH_HOLE != 0 && mode & KEEP_SIZE == 0 {
+        return Err(Errno::INVAL);
+    }
+    if node.kind != FileType::File || node.flags & FLAG_IMMUTABLE != 0 {
+        return Err(Errno::PERM);
+    }
+    if node.flags & FLAG_APPEND != 0 && mode & !KEEP_SIZE != 0 {
+        return Err(Errno::PERM);
+    }
+    let end = offset + len;
+    let length = if mode & KEEP_SIZE == 0 { node.length.max(end) } else { node.length };
+    let mut commit = resize(ino, node, length, rules, now);
+    if mode & (PUNCH_HOLE | ZERO_RANGE) != 0 {
+        let holes = by_chunk(offset, end.min(node.length))
+            .map(|(index, pos, len)| Mutation::PushSlices(ino, index, vec![hole(pos, len)]));
+        commit.mutations.extend(holes);
+    }
+    Ok(commit)
+}
+
+/// Append shared pieces to the target of a copy: absolute offsets of the file, slices of the source.
+pub(in crate::meta) fn share(
+    (ino, node): (Ino, &Attr),
+    (offset, len): (u64, u64),
+    pieces: &[(u64, SliceRecord)],
+    source: Vec<Expect>,
+    rules: &Rules,
+    now: Time,
+) -> Result<Commit, Errno> {
+    if node.kind != FileType::File {
+        return Err(Errno::INVAL);
+    }
+    if node.flags & (FLAG_IMMUTABLE | FLAG_APPEND) != 0 {
+        return Err(Errno::PERM);
+    }
+    let mut commit = resize(ino, node, node.length.max(offset + len), rules, now);
+    commit.expects.extend(source);
+    for (start, record) in pieces {
+        for (index, pos, len) in by_chunk(*start, start + u64::from(record.len)) {
+            let skipped = (u64::from(index) * CHUNK_BYTES + pos - start) as u32;
+            let piece = SliceRecord {
+                pos: pos as u32,
+                off: record.off + skipped,
+                len: len as u32,
+                ..*record
+            };
+            commit.mutations.push(Mutation::ShareSlices(ino, index, vec![piece]));
+        }
+    }
+    Ok(commit)
+}

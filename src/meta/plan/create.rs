@@ -1,0 +1,97 @@
+//! mknod, create, mkdir, symlink: one new node under one new name.
+
+use rustix::io::Errno;
+
+use super::{Rules, Who, accepts_names, count_child, relied_on, touch_dir};
+use crate::meta::txn::{Commit, Counter, Expect, Mutation, NodeField};
+use crate::types::{Attr, FLAG_SKIP_TRASH, FileType, Ino, Name, Time};
+
+/// What is to be made.
+#[derive(Clone, Debug)]
+pub struct NewNode {
+    /// Type.
+    pub kind: FileType,
+    /// Permission bits asked for.
+    pub mode: u16,
+    /// Bits taken away from them.
+    pub umask: u16,
+    /// Device number.
+    pub rdev: u32,
+    /// Target of a symlink.
+    pub target: Option<Name>,
+}
+
+/// Make `ino` as `name` in `dir`; the commit and the node it makes.
+pub(in crate::meta) fn create(
+    (dir, parent): (Ino, &Attr),
+    name: &[u8],
+    ino: Ino,
+    new: &NewNode,
+    who: Who,
+    rules: &Rules,
+    now: Time,
+) -> Result<(Commit, Attr), Errno> {
+    accepts_names(parent)?;
+    let node = node_of((dir, parent), new, who, now);
+    let mut relied = relied_on(parent);
+    if parent.mode & 0o2000 != 0 {
+        relied.push(NodeField::Gid(parent.gid));
+    }
+    let expects = vec![
+        Expect::NodeFields(dir, relied),
+        Expect::EntryAbsent(dir, name.into()),
+        Expect::Room {
+            space: 4096,
+            inodes: 1,
+            capacity: rules.capacity,
+            inode_limit: rules.inode_limit,
+        },
+    ];
+    let mut mutations = vec![
+        Mutation::PutNode(ino, node.clone()),
+        Mutation::PutEntry(dir, name.into(), new.kind, ino),
+        Mutation::Add(Counter::UsedSpace, 4096),
+        Mutation::Add(Counter::TotalInodes, 1),
+        count_child(dir, &node, 1),
+    ];
+    if let Some(target) = &new.target {
+        mutations.push(Mutation::PutSymlink(ino, target.clone()));
+    }
+    let is_dir = new.kind == FileType::Dir;
+    if is_dir {
+        mutations.push(Mutation::InitDirStats(ino));
+    }
+    mutations.extend(touch_dir(dir, i32::from(is_dir), rules, now));
+    Ok((Commit { expects, mutations, returns: vec![] }, node))
+}
+
+fn node_of((dir, parent): (Ino, &Attr), new: &NewNode, who: Who, now: Time) -> Attr {
+    let inherits_group = parent.mode & 0o2000 != 0;
+    let is_dir = new.kind == FileType::Dir;
+    let mut mode =
+        if new.kind == FileType::Symlink { 0o777 } else { new.mode & 0o7777 & !new.umask };
+    if inherits_group && is_dir {
+        mode |= 0o2000;
+    }
+    Attr {
+        flags: parent.flags & FLAG_SKIP_TRASH,
+        kind: new.kind,
+        mode,
+        uid: who.uid,
+        gid: if inherits_group { parent.gid } else { who.gid },
+        atime: now,
+        mtime: now,
+        ctime: now,
+        nlink: if is_dir { 2 } else { 1 },
+        length: match (&new.target, is_dir) {
+            (Some(target), _) => target.len() as u64,
+            (None, true) => 4096,
+            (None, false) => 0,
+        },
+        rdev: new.rdev,
+        parent: dir,
+        access_acl: 0,
+        default_acl: 0,
+        tier: parent.tier,
+    }
+}

@@ -1,0 +1,55 @@
+//! link: one more name for a node.
+
+use rustix::io::Errno;
+
+use super::{Rules, accepts_names, count_child, relied_on, touch_dir, unchangeable};
+use crate::meta::txn::{Commit, Expect, Mutation, NodeField, SetNode};
+use crate::types::{Attr, FileType, Ino, Time};
+
+/// Name `ino` also `name` in `dir`.
+pub(in crate::meta) fn link(
+    (ino, node): (Ino, &Attr),
+    (dir, parent): (Ino, &Attr),
+    name: &[u8],
+    rules: &Rules,
+    now: Time,
+) -> Result<Commit, Errno> {
+    if node.kind == FileType::Dir {
+        return Err(Errno::PERM);
+    }
+    accepts_names(parent)?;
+    unchangeable(node)?;
+    if node.nlink == 0 {
+        return Err(Errno::NOENT);
+    }
+    let relied = vec![
+        NodeField::Nlink(node.nlink),
+        NodeField::Parent(node.parent),
+        NodeField::Flags(node.flags),
+    ];
+    let mut commit = Commit {
+        expects: vec![
+            Expect::NodeFields(dir, relied_on(parent)),
+            Expect::NodeFields(ino, relied),
+            Expect::EntryAbsent(dir, name.into()),
+        ],
+        mutations: vec![
+            Mutation::PutEntry(dir, name.into(), node.kind, ino),
+            count_child(dir, node, 1),
+        ],
+        returns: vec![ino],
+    };
+    if node.parent != Ino(0) {
+        commit.mutations.push(Mutation::AddParent(ino, node.parent, 1));
+    }
+    commit.mutations.push(Mutation::AddParent(ino, dir, 1));
+    let set = SetNode {
+        nlink: Some(node.nlink + 1),
+        parent: Some(Ino(0)),
+        ctime: Some(now),
+        ..SetNode::default()
+    };
+    commit.mutations.push(Mutation::Set(ino, set));
+    commit.mutations.extend(touch_dir(dir, 0, rules, now));
+    Ok(commit)
+}

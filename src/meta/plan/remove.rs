@@ -1,0 +1,208 @@
+//! unlink and rmdir, and what becomes of a node that loses a name.
+
+use rustix::io::Errno;
+
+use super::{
+    Rules, Who, count_child, relied_on, removable_from, sticky, touch_dir, trash_name,
+    unchangeable, uncount,
+};
+use crate::meta::txn::{Commit, Expect, Mutation, NodeField, SetNode};
+use crate::types::{Attr, FLAG_SKIP_TRASH, FileType, Ino, Time};
+
+/// What is left of a node after one of its names went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// The node.
+    pub ino: Ino,
+    /// Its attributes afterwards.
+    pub attr: Attr,
+    /// Its data is to be deleted now.
+    pub delete_data: bool,
+}
+
+/// What stands under a name: type, inode, attributes.
+pub(in crate::meta) type Found<'a> = (FileType, Ino, &'a Attr);
+
+/// Take `name`, which stands for a non-directory, out of `dir`.
+pub(in crate::meta) fn unlink(
+    (dir, parent): (Ino, &Attr),
+    name: &[u8],
+    (kind, ino, node): Found<'_>,
+    is_open: bool,
+    who: Who,
+    rules: &Rules,
+    now: Time,
+) -> Result<(Commit, Removed), Errno> {
+    if kind == FileType::Dir {
+        return Err(Errno::ISDIR);
+    }
+    removable_from(parent)?;
+    sticky(parent, node, who)?;
+    unchangeable(node)?;
+    let mut commit = Commit {
+        expects: vec![
+            Expect::NodeFields(dir, relied_on(parent)),
+            Expect::EntryIs(dir, name.into(), kind, ino),
+        ],
+        mutations: vec![Mutation::DelEntry(dir, name.into()), count_child(dir, node, -1)],
+        returns: vec![],
+    };
+    commit.mutations.extend(touch_dir(dir, 0, rules, now));
+    let removed = lose_name(&mut commit, (dir, name), (ino, node), is_open, rules, now);
+    Ok((commit, removed))
+}
+
+/// A non-directory has lost its name in `dir`: it stays linked, goes to the trash, stays while it
+/// is open, or is gone.
+pub(super) fn lose_name(
+    commit: &mut Commit,
+    (dir, name): (Ino, &[u8]),
+    (ino, node): (Ino, &Attr),
+    is_open: bool,
+    rules: &Rules,
+    now: Time,
+) -> Removed {
+    commit.expects.push(Expect::NodeFields(
+        ino,
+        vec![
+            NodeField::Nlink(node.nlink),
+            NodeField::Parent(node.parent),
+            NodeField::Flags(node.flags),
+            NodeField::Length(node.length),
+        ],
+    ));
+    let linked_twice = node.parent == Ino(0);
+    let mut after = Attr { ctime: now, ..node.clone() };
+    let trash = rules.trash.filter(|_| node.flags & FLAG_SKIP_TRASH == 0 && !dir.is_trash());
+    if let Some(trash) = trash {
+        let kept = trash_name(dir, ino, name);
+        if linked_twice {
+            commit.mutations.push(Mutation::AddParent(ino, trash, 1));
+        } else {
+            after.parent = trash;
+        }
+        commit.mutations.push(Mutation::PutEntry(trash, kept, node.kind, ino));
+        commit.mutations.push(count_child(trash, node, 1));
+    } else {
+        after.nlink = node.nlink.saturating_sub(1);
+    }
+    if after.nlink > 0 {
+        if linked_twice {
+            commit.mutations.push(Mutation::AddParent(ino, dir, -1));
+        }
+        let set = SetNode {
+            nlink: Some(after.nlink),
+            parent: Some(after.parent),
+            ctime: Some(now),
+            ..SetNode::default()
+        };
+        commit.mutations.push(Mutation::Set(ino, set));
+        return Removed { ino, attr: after, delete_data: false };
+    }
+    let delete_data = last_name(commit, (ino, node), is_open && rules.sid != 0, rules, now);
+    Removed { ino, attr: after, delete_data }
+}
+
+/// The last name is gone; whether the data goes too, now.
+fn last_name(
+    commit: &mut Commit,
+    (ino, node): (Ino, &Attr),
+    sustained: bool,
+    rules: &Rules,
+    now: Time,
+) -> bool {
+    commit.mutations.push(Mutation::DelXattrs(ino));
+    if node.parent == Ino(0) {
+        commit.mutations.push(Mutation::DelParents(ino));
+    }
+    if node.kind == FileType::File && sustained {
+        let set = SetNode { nlink: Some(0), ctime: Some(now), ..SetNode::default() };
+        commit.mutations.push(Mutation::Set(ino, set));
+        commit.mutations.push(Mutation::PutSustained(rules.sid, ino));
+        return false;
+    }
+    if node.kind == FileType::Symlink {
+        commit.mutations.push(Mutation::DelSymlink(ino));
+    }
+    commit.mutations.push(Mutation::DelNode(ino));
+    uncount(commit, node);
+    if node.kind == FileType::File {
+        commit.mutations.push(Mutation::QueueFile(ino, node.length, now.sec));
+    }
+    node.kind == FileType::File
+}
+
+/// The last handle of an unlinked file is closed.
+pub(in crate::meta) fn drop_sustained(ino: Ino, node: &Attr, sid: u64, now: Time) -> Commit {
+    let mut commit = Commit {
+        expects: vec![Expect::NodeFields(
+            ino,
+            vec![NodeField::Nlink(0), NodeField::Length(node.length)],
+        )],
+        mutations: vec![
+            Mutation::QueueFile(ino, node.length, now.sec),
+            Mutation::DelNode(ino),
+            Mutation::DelSustained(sid, ino),
+        ],
+        returns: vec![],
+    };
+    uncount(&mut commit, node);
+    commit
+}
+
+/// Take `name`, which stands for an empty directory, out of `dir`.
+pub(in crate::meta) fn rmdir(
+    (dir, parent): (Ino, &Attr),
+    name: &[u8],
+    (kind, ino, node): Found<'_>,
+    who: Who,
+    rules: &Rules,
+    now: Time,
+) -> Result<Commit, Errno> {
+    if kind != FileType::Dir {
+        return Err(Errno::NOTDIR);
+    }
+    removable_from(parent)?;
+    sticky(parent, node, who)?;
+    let mut commit = Commit {
+        expects: vec![
+            Expect::NodeFields(dir, relied_on(parent)),
+            Expect::EntryIs(dir, name.into(), kind, ino),
+            Expect::DirEmpty(ino),
+        ],
+        mutations: vec![Mutation::DelEntry(dir, name.into()), count_child(dir, node, -1)],
+        returns: vec![],
+    };
+    commit.mutations.extend(touch_dir(dir, -1, rules, now));
+    lose_dir(&mut commit, (dir, name), (ino, node), rules, now);
+    Ok(commit)
+}
+
+/// An empty directory has lost its name: to the trash, or gone.
+pub(super) fn lose_dir(
+    commit: &mut Commit,
+    (dir, name): (Ino, &[u8]),
+    (ino, node): (Ino, &Attr),
+    rules: &Rules,
+    now: Time,
+) {
+    commit.mutations.push(Mutation::DelDirStats(ino));
+    match rules.trash.filter(|_| node.flags & FLAG_SKIP_TRASH == 0 && !dir.is_trash()) {
+        Some(trash) => {
+            let set = SetNode { parent: Some(trash), ctime: Some(now), ..SetNode::default() };
+            commit.mutations.push(Mutation::Set(ino, set));
+            commit.mutations.push(Mutation::PutEntry(
+                trash,
+                trash_name(dir, ino, name),
+                FileType::Dir,
+                ino,
+            ));
+            commit.mutations.push(count_child(trash, node, 1));
+        }
+        None => {
+            commit.mutations.push(Mutation::DelNode(ino));
+            commit.mutations.push(Mutation::DelXattrs(ino));
+            uncount(commit, node);
+        }
+    }
+}
