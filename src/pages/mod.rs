@@ -4,4 +4,4 @@
 
 mod page;
 
-pub use page::{PAGE_BYTES, Page, PageMut, Pool};
+pub use page::{PAGE_BYTES, Page, PageMut, Pool, Waiter};

@@ -2,7 +2,9 @@
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use crate::stdx::Gate;
 
 /// Bytes in a page.
 pub const PAGE_BYTES: usize = 64 * 1024;
@@ -12,6 +14,27 @@ pub struct Pool {
     free: Mutex<Vec<Box<[u8]>>>,
     used: AtomicUsize,
     limit: usize,
+    waiting: AtomicUsize,
+    freed: Gate,
+}
+
+/// Interest in pages that come home; taken before the pool is looked at once more.
+pub struct Waiter<'a> {
+    pool: &'a Pool,
+    ticket: u64,
+}
+
+impl Waiter<'_> {
+    /// Wait until a page came home after this interest was taken.
+    pub async fn freed(&self) {
+        self.pool.freed.wait(self.ticket).await;
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.pool.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Pool {
@@ -19,17 +42,29 @@ impl Pool {
     pub fn new(limit_bytes: usize) -> Arc<Self> {
         let limit = limit_bytes / PAGE_BYTES;
         assert!(limit > 0, "a pool holds at least one page");
-        Arc::new(Self { free: Mutex::new(Vec::new()), used: AtomicUsize::new(0), limit })
+        Arc::new(Self {
+            free: Mutex::new(Vec::new()),
+            used: AtomicUsize::new(0),
+            limit,
+            waiting: AtomicUsize::new(0),
+            freed: Gate::default(),
+        })
     }
 
     /// A page with undefined content, or `None` when the budget is spent.
     pub fn take(self: &Arc<Self>) -> Option<PageMut> {
-        let taken = self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
+        let taken = self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |used| {
             (used < self.limit).then_some(used + 1)
         });
         taken.ok()?;
         let memory = self.lock().pop().unwrap_or_else(|| vec![0; PAGE_BYTES].into_boxed_slice());
         Some(PageMut { memory: Some(memory), pool: Arc::clone(self) })
+    }
+
+    /// Announce interest in returning pages. No wake-up is lost if `take` is tried after this.
+    pub fn waiter(&self) -> Waiter<'_> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        Waiter { pool: self, ticket: self.freed.ticket() }
     }
 
     /// Pages handed out now.
@@ -45,8 +80,11 @@ impl Pool {
     fn give_back(&self, memory: Box<[u8]>) {
         assert_eq!(memory.len(), PAGE_BYTES, "only whole pages come home");
         self.lock().push(memory);
-        let before = self.used.fetch_sub(1, Ordering::AcqRel);
+        let before = self.used.fetch_sub(1, Ordering::SeqCst);
         assert!(before > 0, "a page came home twice");
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.freed.open();
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Box<[u8]>>> {
@@ -74,7 +112,7 @@ impl PageMut {
     /// Seal: the bytes `start .. start + len` never change again.
     pub fn seal(self, start: usize, len: usize) -> Page {
         assert!(start + len <= PAGE_BYTES, "a sealed piece lies inside its page");
-        Page { page: Arc::new(self), start, len }
+        Page { memory: Arc::new(Memory::Pooled(self)), start, len }
     }
 }
 
@@ -86,19 +124,39 @@ impl Drop for PageMut {
     }
 }
 
-/// A piece of a sealed page; clones share it.
+/// Where the bytes of a sealed page live.
+enum Memory {
+    /// In a pool; it goes home with the last piece.
+    Pooled(PageMut),
+    /// Outside of every pool, such as a fetched block; its owner keeps the account.
+    Owned(Vec<u8>),
+}
+
+/// A piece of sealed memory; clones share it.
 #[derive(Clone)]
 pub struct Page {
-    page: Arc<PageMut>,
+    memory: Arc<Memory>,
     start: usize,
     len: usize,
 }
 
 impl Page {
-    /// A smaller piece of the same page; offsets count inside this piece.
+    /// Seal bytes that belong to no pool; of any length.
+    pub fn from_vec(bytes: Vec<u8>) -> Self {
+        let len = bytes.len();
+        Self { memory: Arc::new(Memory::Owned(bytes)), start: 0, len }
+    }
+
+    /// `len` zero bytes, at most a page; all share one memory.
+    pub fn zeros(len: usize) -> Self {
+        static ZEROS: OnceLock<Page> = OnceLock::new();
+        ZEROS.get_or_init(|| Self::from_vec(vec![0; PAGE_BYTES])).piece(0, len)
+    }
+
+    /// A smaller piece of the same memory; offsets count inside this piece.
     pub fn piece(&self, start: usize, len: usize) -> Self {
         assert!(start + len <= self.len, "a piece lies inside its page");
-        Self { page: Arc::clone(&self.page), start: self.start + start, len }
+        Self { memory: Arc::clone(&self.memory), start: self.start + start, len }
     }
 }
 
@@ -106,7 +164,11 @@ impl Deref for Page {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.page.bytes()[self.start..self.start + self.len]
+        let bytes = match &*self.memory {
+            Memory::Pooled(page) => page.bytes(),
+            Memory::Owned(bytes) => bytes,
+        };
+        &bytes[self.start..self.start + self.len]
     }
 }
 
@@ -118,6 +180,8 @@ impl std::fmt::Debug for Page {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future;
+
     use super::*;
 
     #[test]
@@ -134,6 +198,25 @@ mod tests {
         assert_eq!((clone.len(), pool.used_pages()), (5, 1));
         drop(clone);
         assert_eq!(pool.used_pages(), 0);
+    }
+
+    #[test]
+    fn pages_without_a_pool() {
+        let page = Page::from_vec(vec![1, 2, 3, 4]);
+        assert_eq!(&*page.piece(1, 2), [2, 3]);
+        assert_eq!(&*Page::zeros(3), [0, 0, 0]);
+    }
+
+    #[test]
+    fn who_waits_hears_of_a_page_coming_home() {
+        let pool = Pool::new(PAGE_BYTES);
+        let page = pool.take().expect("a page");
+        let waiter = pool.waiter();
+        drop(page);
+        let mut freed = std::pin::pin!(waiter.freed());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(freed.as_mut().poll(&mut context).is_ready());
+        assert!(pool.take().is_some());
     }
 
     #[test]
