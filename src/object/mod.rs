@@ -3,10 +3,23 @@
 //! Owns the trait, the sorted errors and the only maker of object names (`key`). Does not know
 //! slices' meaning, inodes, or when something is safe to delete.
 
+#[cfg(test)]
+pub(crate) mod conformance;
+mod fault;
+mod file;
+mod key;
+pub mod mem;
+mod prefix;
+
 use std::future::Future;
 use std::pin::Pin;
 
 use crate::pages::Page;
+
+pub use fault::{Faults, Faulty};
+pub use file::FileStore;
+pub use key::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, BlockKey, Layout};
+pub use prefix::Prefixed;
 
 /// A future that stays on its core.
 pub type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -77,4 +90,36 @@ pub trait Store {
 
     /// One line for `status` and logs; no secret.
     fn describe(&self) -> String;
+}
+
+impl<S: Store + ?Sized> Store for Box<S> {
+    fn put(&self, key: String, body: Vec<Page>) -> Local<'_, Result<(), StoreError>> {
+        (**self).put(key, body)
+    }
+
+    fn get(
+        &self,
+        key: String,
+        offset: u64,
+        into: Vec<u8>,
+    ) -> Local<'_, Result<(Vec<u8>, usize), StoreError>> {
+        (**self).get(key, offset, into)
+    }
+
+    fn delete(&self, key: String) -> Local<'_, Result<(), StoreError>> {
+        (**self).delete(key)
+    }
+
+    fn list(
+        &self,
+        prefix: String,
+        start_after: String,
+        limit: usize,
+    ) -> Local<'_, Result<Vec<ObjectInfo>, StoreError>> {
+        (**self).list(prefix, start_after, limit)
+    }
+
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
 }

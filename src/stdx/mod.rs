@@ -1,9 +1,11 @@
 //! Small general pieces that know nothing of file systems.
 
+mod chance;
 mod clock;
 mod gate;
 mod oneshot;
 
+pub use chance::Chance;
 pub use clock::{monotonic_ns, now};
 pub use gate::Gate;
 pub use oneshot::{Closed, Receiver, Sender, oneshot};
