@@ -1,1 +1,7 @@
-//! Blocks on local disk: codec, block cache. Knows sealed blocks, not inodes.
+//! What happens to sealed blocks on this machine: their encoding, and keeping them near.
+//!
+//! Does not know inodes, paths, the order of commits or who waits.
+
+mod codec;
+
+pub use codec::{Codec, Compression, Damaged};
