@@ -88,21 +88,25 @@ impl Disk {
         self.shared.folder.identity()
     }
 
-    /// Whether the block may be here; certain once the first scan is over. Counts as a use.
-    pub(super) fn may_hold(&self, key: &BlockKey) -> bool {
-        let mut index = self.shared.lock();
-        index.table.touch(key).is_some()
-            || index.staged.contains(key)
-            || !self.shared.scanned.load(Ordering::Acquire)
+    /// Whether the block may be here; certain once the first scan is over.
+    fn may_hold(&self, key: &BlockKey) -> bool {
+        self.shared.indexed(key) || !self.shared.scanned.load(Ordering::Acquire)
     }
 
     /// A part of a block, if it is here, readable and right.
     pub(super) async fn read(&self, key: &BlockKey, offset: usize, len: usize) -> Option<Page> {
-        if !self.shared.health.usable(stdx::monotonic_ns()) || !self.may_hold(key) {
+        if !self.shared.health.usable(stdx::monotonic_ns()) {
+            return None;
+        }
+        let indexed = self.shared.indexed(key);
+        if !indexed && self.shared.scanned.load(Ordering::Acquire) {
             return None;
         }
         match self.shared.folder.read(*key, offset..offset + len).await {
             Ok(page) => Some(page),
+            // Not known, not there: before the scan is over that is no news. The writer may be
+            // indexing the block right now, so this must not touch the index.
+            Err(ReadError::Missing) if !indexed => None,
             Err(error) => {
                 self.shared.unread(*key, &error);
                 None
@@ -169,6 +173,12 @@ impl Drop for Disk {
 impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the index knows the block; counts as a use.
+    fn indexed(&self, key: &BlockKey) -> bool {
+        let mut index = self.lock();
+        index.table.touch(key).is_some() || index.staged.contains(key)
     }
 
     /// Index a block that lies in the folder now.
