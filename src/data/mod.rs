@@ -1,1 +1,55 @@
 //! File bytes: the one join of metadata, staging and objects. Does not know FUSE or other cores.
+//!
+//! Owns dirty data and the order data before metadata before visible. `Data` belongs to a core;
+//! `DataShared` is what the cores of a mount share. Futures here are driven to their end: a flush
+//! that is dropped half-way leaves its slice to nobody.
+
+mod blocks;
+mod deleter;
+mod error;
+mod extents;
+mod geometry;
+mod overlay;
+mod patience;
+mod prefetch;
+mod reader;
+mod shared;
+mod slice;
+mod tracker;
+mod uploader;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::meta::Slices;
+use crate::object::Store;
+use crate::stage::Codec;
+
+pub use error::DataError;
+pub use extents::Pending;
+pub use shared::{DataConfig, DataShared};
+
+/// File bytes, as seen from one core.
+pub struct Data {
+    slices: Rc<dyn Slices>,
+    store: Rc<dyn Store>,
+    shared: Arc<DataShared>,
+    codec: RefCell<Codec>,
+}
+
+impl Data {
+    /// For one core; all cores of a mount pass the same `shared`.
+    pub fn new(slices: Rc<dyn Slices>, store: Rc<dyn Store>, shared: Arc<DataShared>) -> Rc<Self> {
+        let codec = RefCell::new(Codec::new(shared.config.compression));
+        Rc::new(Self { slices, store, shared, codec })
+    }
+
+    fn patience(&self) -> patience::Patience {
+        patience::Patience::new(self.shared.config.tries)
+    }
+}

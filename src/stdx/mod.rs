@@ -4,8 +4,10 @@ mod chance;
 mod clock;
 mod gate;
 mod oneshot;
+mod permits;
 
 pub use chance::Chance;
 pub use clock::{monotonic_ns, now};
 pub use gate::Gate;
 pub use oneshot::{Closed, Receiver, Sender, oneshot};
+pub use permits::{Permit, Permits};

@@ -1,0 +1,152 @@
+//! Blocks out of the object store: one fetch at a time per block, whoever asks, on any core.
+//!
+//! Owns single flight, retries and the decoding of what comes. Does not know files.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Data;
+use crate::object::{BlockKey, StoreError};
+use crate::pages::Page;
+use crate::stdx::Gate;
+
+/// A fetch others may wait for.
+#[derive(Default)]
+struct Flight {
+    /// `None` inside `Some` when the one who fetched left before the end.
+    landed: Mutex<Option<Option<Result<Page, StoreError>>>>,
+    gate: Gate,
+}
+
+/// Fetches in the air.
+#[derive(Default)]
+pub(super) struct Flights(Mutex<HashMap<BlockKey, Arc<Flight>>>);
+
+/// The one who fetches; dropping it lets the others go on.
+struct Leader<'a> {
+    flights: &'a Flights,
+    flight: Arc<Flight>,
+    key: BlockKey,
+    result: Option<Result<Page, StoreError>>,
+}
+
+enum Role<'a> {
+    Lead(Leader<'a>),
+    Follow(Arc<Flight>),
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Flights {
+    fn board(&self, key: BlockKey) -> Role<'_> {
+        let mut flights = locked(&self.0);
+        if let Some(flight) = flights.get(&key) {
+            return Role::Follow(Arc::clone(flight));
+        }
+        let flight = Arc::new(Flight::default());
+        flights.insert(key, Arc::clone(&flight));
+        Role::Lead(Leader { flights: self, flight, key, result: None })
+    }
+
+    fn is_flying(&self, key: BlockKey) -> bool {
+        locked(&self.0).contains_key(&key)
+    }
+}
+
+impl Drop for Leader<'_> {
+    fn drop(&mut self) {
+        locked(&self.flights.0).remove(&self.key);
+        *locked(&self.flight.landed) = Some(self.result.take());
+        self.flight.gate.open();
+    }
+}
+
+impl Flight {
+    /// What the leader brought; `None` if it left without.
+    async fn landing(&self) -> Option<Result<Page, StoreError>> {
+        loop {
+            let ticket = self.gate.ticket();
+            if let Some(landed) = locked(&self.landed).clone() {
+                return landed;
+            }
+            self.gate.wait(ticket).await;
+        }
+    }
+}
+
+impl Data {
+    /// A whole block, raw.
+    pub(super) async fn block(&self, key: BlockKey) -> Result<Page, StoreError> {
+        loop {
+            match self.shared.flights.board(key) {
+                Role::Follow(flight) => {
+                    if let Some(result) = flight.landing().await {
+                        return result;
+                    }
+                }
+                Role::Lead(mut leader) => {
+                    let result = self.fetch(key).await;
+                    leader.result = Some(result.clone());
+                    return result;
+                }
+            }
+        }
+    }
+
+    /// `len` bytes of a block from `off` on: those alone if the volume allows and nobody is
+    /// fetching the whole block, else a piece of the whole.
+    pub(super) async fn block_piece(
+        &self,
+        key: BlockKey,
+        off: u32,
+        len: u32,
+        alone: bool,
+    ) -> Result<Page, StoreError> {
+        let seekable = self.shared.config.compression.seekable();
+        if alone && seekable && len < key.size && !self.shared.flights.is_flying(key) {
+            let bytes = self.get(key, u64::from(off), len as usize).await?;
+            if bytes.len() == len as usize {
+                return Ok(Page::from_vec(bytes));
+            }
+        }
+        Ok(self.block(key).await?.piece(off as usize, len as usize))
+    }
+
+    async fn fetch(&self, key: BlockKey) -> Result<Page, StoreError> {
+        let raw_bytes = key.size as usize;
+        let most = self.shared.config.compression.stored_bytes_max(raw_bytes);
+        let stored = self.get(key, 0, most).await?;
+        let raw = self.codec.borrow_mut().decode(stored, raw_bytes);
+        let raw = raw.map_err(|damaged| StoreError::Corrupt {
+            key: self.shared.config.layout.name(key),
+            reason: damaged.0,
+        })?;
+        assert_eq!(raw.len(), raw_bytes, "a decoder returns the raw length or fails");
+        Ok(Page::from_vec(raw))
+    }
+
+    /// Up to `most` bytes of an object from `off` on.
+    async fn get(&self, key: BlockKey, off: u64, most: usize) -> Result<Vec<u8>, StoreError> {
+        let name = self.shared.config.layout.name(key);
+        let mut tries = self.patience();
+        let mut into = vec![0; most];
+        loop {
+            match self.store.get(name.clone(), off, into).await {
+                Ok((mut bytes, count)) => {
+                    bytes.truncate(count);
+                    return Ok(bytes);
+                }
+                Err(error) => {
+                    let again =
+                        matches!(error, StoreError::Throttled(_) | StoreError::Unavailable(_));
+                    if !again || !tries.pause().await {
+                        return Err(error);
+                    }
+                    into = vec![0; most];
+                }
+            }
+        }
+    }
+}

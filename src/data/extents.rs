@@ -1,0 +1,409 @@
+//! The dirty state of one file: its slices per chunk, in order of creation, and its lists.
+//!
+//! Owns which slice takes a write, when a slice seals, which may be committed next, and the
+//! committed lists as far as they are known. Plain moves; `shared` puts them behind a lock.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::error::DataError;
+use super::geometry::{Span, parts};
+use super::overlay::{Overlay, Piece};
+use super::prefetch::Sessions;
+use super::slice::{SealedBlock, Slice, Source};
+use crate::meta::NewSlice;
+use crate::object::{BlockKey, Layout};
+use crate::pages::Pool;
+use crate::types::{CHUNK_BYTES, Ino, SliceId, SliceRecord, Time};
+
+/// Newest slices of a chunk that stay open though writes go elsewhere.
+const OPEN_NEWEST: usize = 4;
+/// Uncommitted slices a file may have; more writes wait.
+pub(super) const SLICES_MAX: usize = 1000;
+
+/// A committed slice as a layer; id 0 is a hole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Committed {
+    pub id: SliceId,
+    pub size: u32,
+}
+
+/// What is visible of a chunk by its committed list.
+pub(super) type List = Overlay<Committed>;
+
+#[derive(Clone, Copy)]
+enum Layer {
+    Committed(Committed),
+    Dirty(usize),
+}
+
+#[derive(Default)]
+struct Chunk {
+    /// Oldest first.
+    slices: Vec<Slice>,
+    /// Somebody is committing the oldest.
+    committing: bool,
+}
+
+/// What a write or a seal asks the caller to do.
+#[derive(Default)]
+pub(super) struct Step {
+    /// Bytes taken.
+    pub taken: u32,
+    /// Blocks to be stored.
+    pub blocks: Vec<SealedBlock>,
+    /// The slice that was opened.
+    pub opened: Option<u64>,
+    /// Slices that were sealed; they may be ready without any block to store.
+    pub sealed: Vec<u64>,
+}
+
+/// One write, with what is needed to take it.
+pub(super) struct Incoming<'a> {
+    pub span: Span,
+    pub bytes: &'a [u8],
+    /// Length of the file before the write.
+    pub file_length: u64,
+    pub now: Time,
+    pub now_ns: u64,
+    /// Number for a slice, should one be opened.
+    pub seq: u64,
+    pub pool: &'a Arc<Pool>,
+    pub block_bytes: u32,
+}
+
+/// What is dirty of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pending {
+    /// First byte after all dirty data.
+    pub length_end: u64,
+    /// Time of the last write, or as set since.
+    pub mtime: Time,
+}
+
+/// See the header.
+#[derive(Default)]
+pub(super) struct Extents {
+    chunks: BTreeMap<u32, Chunk>,
+    lists: HashMap<u32, List>,
+    /// Moves whenever a list fetched before may be wrong.
+    generation: u64,
+    error: Option<DataError>,
+    pub sessions: Sessions,
+}
+
+impl Extents {
+    /// The error of earlier background work, told until the file is forgotten.
+    pub fn sticky(&self) -> Result<(), DataError> {
+        self.error.clone().map_or(Ok(()), Err)
+    }
+
+    pub fn clear_error(&mut self) {
+        self.error = None;
+    }
+
+    /// Whether nothing would be lost by forgetting this.
+    pub fn is_idle(&self) -> bool {
+        self.chunks.is_empty() && self.error.is_none()
+    }
+
+    /// Uncommitted slices.
+    pub fn slice_count(&self) -> usize {
+        self.chunks.values().map(|chunk| chunk.slices.len()).sum()
+    }
+
+    /// Take bytes of a write that lies in one chunk.
+    pub fn accept(&mut self, write: &Incoming<'_>) -> Step {
+        let mut step = Step::default();
+        let (pos, block_bytes) = (write.span.pos, write.block_bytes);
+        let at = match self.writable(write.span, block_bytes, &mut step) {
+            Some(at) => at,
+            None => {
+                let slices = &mut self.chunks.entry(write.span.chunk).or_default().slices;
+                slices.push(Slice::new(write.seq, pos, write.now_ns));
+                step.opened = Some(write.seq);
+                slices.len() - 1
+            }
+        };
+        let chunk = self.chunks.get_mut(&write.span.chunk).expect("the chunk of the slice");
+        let slice = &mut chunk.slices[at];
+        step.taken = slice.fill(pos, write.bytes, write.pool, block_bytes);
+        slice.touched_ns = write.now_ns;
+        slice.mtime = write.now;
+        slice.grows |= write.span.offset() + u64::from(step.taken) > write.file_length;
+        let finish = u64::from(slice.end()) == CHUNK_BYTES;
+        slice.seal(write.span.chunk, block_bytes, finish, &mut step.blocks);
+        if finish {
+            step.sealed.push(slice.seq);
+        }
+        if slice.len == 0 {
+            chunk.slices.remove(at);
+            step.opened = None;
+            self.drop_empty(write.span.chunk);
+        }
+        step
+    }
+
+    /// The newest slice that may take the write, unless a newer one lies over the range; older
+    /// slices beyond the few newest are sealed on the way.
+    fn writable(&mut self, span: Span, block_bytes: u32, step: &mut Step) -> Option<usize> {
+        let chunk = self.chunks.get_mut(&span.chunk)?;
+        for (age, at) in (0..chunk.slices.len()).rev().enumerate() {
+            let slice = &mut chunk.slices[at];
+            if slice.accepts(span.pos, block_bytes) {
+                return Some(at);
+            }
+            if !slice.sealed && age >= OPEN_NEWEST {
+                slice.seal(span.chunk, block_bytes, true, &mut step.blocks);
+                step.sealed.push(slice.seq);
+            }
+            if slice.overlaps(span.pos, span.len) {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Seal every open slice that `which` names by its seq.
+    pub fn seal(&mut self, block_bytes: u32, which: impl Fn(&Slice) -> bool) -> Step {
+        let mut step = Step::default();
+        for (index, chunk) in &mut self.chunks {
+            for slice in chunk.slices.iter_mut().filter(|slice| !slice.sealed && which(slice)) {
+                slice.seal(*index, block_bytes, true, &mut step.blocks);
+                step.sealed.push(slice.seq);
+            }
+        }
+        step
+    }
+
+    /// Whether a slice of this number is there and takes bytes.
+    pub fn is_open(&self, seq: u64) -> bool {
+        let mut slices = self.chunks.values().flat_map(|chunk| &chunk.slices);
+        slices.any(|slice| slice.seq == seq && !slice.sealed)
+    }
+
+    /// Number of the newest slice, 0 if nothing is dirty.
+    pub fn newest(&self) -> u64 {
+        let newest = self.chunks.values().filter_map(|chunk| chunk.slices.last());
+        newest.map(|slice| slice.seq).max().unwrap_or(0)
+    }
+
+    /// Whether every slice up to this number is committed or lost.
+    pub fn is_settled(&self, seq: u64) -> bool {
+        !self.chunks.values().any(|chunk| chunk.slices.iter().any(|slice| slice.seq <= seq))
+    }
+
+    fn find(&mut self, chunk: u32, seq: u64) -> Option<&mut Slice> {
+        self.chunks.get_mut(&chunk)?.slices.iter_mut().find(|slice| slice.seq == seq)
+    }
+
+    /// The id of a slice: `fresh` unless it has one; `None` when the slice is gone.
+    pub fn slice_id(&mut self, chunk: u32, seq: u64, fresh: Option<SliceId>) -> Option<SliceId> {
+        let slice = self.find(chunk, seq)?;
+        slice.id = slice.id.or(fresh);
+        slice.id
+    }
+
+    /// A block is in the store. False if its slice is gone: the object is nobody's.
+    pub fn block_stored(&mut self, chunk: u32, seq: u64, key: BlockKey) -> bool {
+        let Some(slice) = self.find(chunk, seq) else { return false };
+        assert_eq!(slice.id, Some(key.id), "all blocks of a slice carry its id");
+        slice.stored(key);
+        true
+    }
+
+    /// A block could not be stored: its slice is lost. Blocks of it that are in the store.
+    pub fn block_failed(&mut self, chunk: u32, seq: u64, error: DataError) -> Vec<BlockKey> {
+        self.error.get_or_insert(error);
+        let Some(slices) = self.chunks.get_mut(&chunk).map(|chunk| &mut chunk.slices) else {
+            return Vec::new();
+        };
+        let Some(at) = slices.iter().position(|slice| slice.seq == seq) else { return Vec::new() };
+        let stored = slices.remove(at).stored_blocks().collect();
+        self.drop_empty(chunk);
+        stored
+    }
+
+    /// Forget all that is dirty (the file is deleted). Blocks in the store that are nobody's now.
+    pub fn discard(&mut self) -> Vec<BlockKey> {
+        let mut stored = Vec::new();
+        for chunk in self.chunks.values_mut() {
+            let kept = usize::from(chunk.committing);
+            for slice in chunk.slices.drain(kept..) {
+                stored.extend(slice.stored_blocks());
+            }
+        }
+        self.chunks.retain(|_, chunk| !chunk.slices.is_empty());
+        stored
+    }
+
+    fn drop_empty(&mut self, chunk: u32) {
+        if self.chunks.get(&chunk).is_some_and(|chunk| chunk.slices.is_empty()) {
+            self.chunks.remove(&chunk);
+        }
+    }
+
+    /// The next slice to commit, marked as being committed: the oldest of its chunk, all stored;
+    /// one that grows the file waits for older ones that do.
+    pub fn next_commit(&mut self, ino: Ino) -> Option<(u64, NewSlice)> {
+        let growing = self.chunks.values().flat_map(|chunk| &chunk.slices);
+        let oldest_growing = growing.filter(|slice| slice.grows).map(|slice| slice.seq).min();
+        for (index, chunk) in &mut self.chunks {
+            let Some(head) = chunk.slices.first() else { continue };
+            let in_turn = !head.grows || oldest_growing.is_none_or(|oldest| head.seq <= oldest);
+            if chunk.committing || !head.is_ready() || !in_turn {
+                continue;
+            }
+            let id = head.id.expect("a slice with stored blocks has an id");
+            chunk.committing = true;
+            let record = SliceRecord { pos: head.pos, id, size: head.len, off: 0, len: head.len };
+            let slice = NewSlice { ino, chunk: *index, record, mtime: head.mtime };
+            return Some((head.seq, slice));
+        }
+        None
+    }
+
+    /// What became of a commit; on failure the blocks of the slice.
+    pub fn committed(
+        &mut self,
+        seq: u64,
+        slice: &NewSlice,
+        result: Result<(), DataError>,
+    ) -> Vec<BlockKey> {
+        let chunk = self.chunks.get_mut(&slice.chunk).expect("a chunk stays while it commits");
+        assert!(std::mem::take(&mut chunk.committing), "a commit ends once");
+        let head = chunk.slices.remove(0);
+        assert_eq!(head.seq, seq, "slices of a chunk commit in order of creation");
+        self.drop_empty(slice.chunk);
+        self.generation += 1;
+        match result {
+            Ok(()) => {
+                if let Some(list) = self.lists.get_mut(&slice.chunk) {
+                    list.paint(piece_of(&slice.record));
+                }
+                Vec::new()
+            }
+            Err(error) => {
+                self.error.get_or_insert(error);
+                head.stored_blocks().collect()
+            }
+        }
+    }
+
+    /// What is dirty, if anything.
+    pub fn pending(&self) -> Option<Pending> {
+        let mut pending: Option<Pending> = None;
+        for (index, chunk) in &self.chunks {
+            for slice in &chunk.slices {
+                let end = u64::from(*index) * CHUNK_BYTES + u64::from(slice.end());
+                let so_far = pending.get_or_insert(Pending { length_end: end, mtime: slice.mtime });
+                so_far.length_end = so_far.length_end.max(end);
+                so_far.mtime = so_far.mtime.max(slice.mtime);
+            }
+        }
+        pending
+    }
+
+    /// Later commits carry this time unless more is written.
+    pub fn set_mtime(&mut self, mtime: Time) {
+        for slice in self.chunks.values_mut().flat_map(|chunk| &mut chunk.slices) {
+            slice.mtime = mtime;
+        }
+    }
+
+    /// Forget committed lists: of one chunk, or all.
+    pub fn drop_lists(&mut self, chunk: Option<u32>) {
+        self.generation += 1;
+        match chunk {
+            Some(chunk) => drop(self.lists.remove(&chunk)),
+            None => self.lists.clear(),
+        }
+    }
+
+    /// Take this before a list is fetched.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether any committed list is known.
+    pub fn has_lists(&self) -> bool {
+        !self.lists.is_empty()
+    }
+
+    /// Keep a fetched list unless something moved meanwhile.
+    pub fn keep_list(
+        &mut self,
+        chunk: u32,
+        generation: u64,
+        records: &[SliceRecord],
+    ) -> Result<(), DataError> {
+        if let Some(wrong) = records.iter().find(|record| !is_sound(record)) {
+            return Err(DataError::Io(format!("chunk {chunk} lists an impossible {wrong:?}")));
+        }
+        if self.generation == generation {
+            let mut list = List::default();
+            records.iter().for_each(|record| list.paint(piece_of(record)));
+            self.lists.insert(chunk, list);
+        }
+        Ok(())
+    }
+
+    /// Where the bytes of a span are, dirty data above committed; `None` if the list is needed
+    /// and not known.
+    pub fn sources(&self, span: Span, layout: Layout) -> Option<Vec<Source>> {
+        let (start, end) = (span.pos, span.pos + span.len);
+        let dirty = self.chunks.get(&span.chunk).map_or(&[][..], |chunk| &chunk.slices);
+        let mut seen: Overlay<Layer> = Overlay::default();
+        if let Some(list) = self.lists.get(&span.chunk) {
+            for Piece { pos, len, off, layer } in list.visible(start, end) {
+                seen.paint(Piece { pos, len, off, layer: Layer::Committed(layer) });
+            }
+        }
+        for (at, slice) in dirty.iter().enumerate().filter(|(_, s)| s.overlaps(start, span.len)) {
+            seen.paint(Piece { pos: slice.pos, len: slice.len, off: 0, layer: Layer::Dirty(at) });
+        }
+        let known = self.lists.contains_key(&span.chunk);
+        let mut sources = Vec::new();
+        for (piece, len) in seen.cover(start, end) {
+            match piece {
+                None if !known => return None,
+                None => sources.push(Source::Zero(len)),
+                Some(Piece { off, layer: Layer::Dirty(at), .. }) => {
+                    dirty[at].sources(off, len, layout.block_bytes(), &mut sources);
+                }
+                Some(Piece { off, layer: Layer::Committed(slice), .. }) => {
+                    committed_sources(slice, off, len, layout, &mut sources);
+                }
+            }
+        }
+        Some(sources)
+    }
+}
+
+/// Whether a record lies inside its chunk and its slice; other clients wrote it.
+fn is_sound(record: &SliceRecord) -> bool {
+    let end = |start: u32, len: u32| u64::from(start) + u64::from(len);
+    let in_slice = record.id == 0
+        || (end(record.off, record.len) <= u64::from(record.size)
+            && u64::from(record.size) <= CHUNK_BYTES);
+    in_slice && end(record.pos, record.len) <= CHUNK_BYTES
+}
+
+fn piece_of(record: &SliceRecord) -> Piece<Committed> {
+    let layer = Committed { id: record.id, size: record.size };
+    Piece { pos: record.pos, len: record.len, off: record.off, layer }
+}
+
+fn committed_sources(slice: Committed, off: u32, len: u32, layout: Layout, into: &mut Vec<Source>) {
+    if slice.id == 0 {
+        into.push(Source::Zero(len));
+        return;
+    }
+    for part in parts(off, len, layout.block_bytes()) {
+        into.push(Source::Block(
+            layout.block(slice.id, slice.size, part.index),
+            part.off,
+            part.len,
+        ));
+    }
+}

@@ -1,0 +1,40 @@
+//! How often and how long the data floor tries again.
+
+use std::time::Duration;
+
+use crate::meta::{EngineError, MetaError};
+use crate::uring;
+
+/// First pause; each further one is twice as long.
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+/// Longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// Tries that are left.
+pub(super) struct Patience {
+    tries: u32,
+    pause: Duration,
+}
+
+impl Patience {
+    /// For `tries` tries in all.
+    pub fn new(tries: u32) -> Self {
+        Self { tries, pause: PAUSE_FIRST }
+    }
+
+    /// Wait before the next try; false if there is none.
+    pub async fn pause(&mut self) -> bool {
+        self.tries = self.tries.saturating_sub(1);
+        if self.tries == 0 {
+            return false;
+        }
+        uring::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        true
+    }
+}
+
+/// Whether trying again may help.
+pub(super) fn is_passing(error: &MetaError) -> bool {
+    matches!(error, MetaError::Engine(EngineError::Unavailable(_)))
+}

@@ -1,0 +1,153 @@
+//! Reading: where bytes are, then the bytes, as pieces of pages.
+//!
+//! Owns the retry with a fresh slice list: a compaction by another client removes objects that a
+//! cached list still names. Nothing is flushed for a read; dirty data is read where it is.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Data;
+use super::error::DataError;
+use super::geometry::{Span, spans};
+use super::shared::File;
+use super::slice::Source;
+use crate::object::{BlockKey, StoreError};
+use crate::pages::{PAGE_BYTES, Page};
+use crate::types::Ino;
+use crate::uring;
+
+impl Data {
+    /// Up to `len` bytes from `offset` on of a file of `length` bytes (dirty data included), as
+    /// pieces in order. Done at the first poll when everything is at hand.
+    pub async fn read(
+        self: &Rc<Self>,
+        ino: Ino,
+        offset: u64,
+        len: u64,
+        length: u64,
+    ) -> Result<Vec<Page>, DataError> {
+        let end = offset.saturating_add(len).min(length);
+        if offset >= end {
+            return Ok(Vec::new());
+        }
+        let file = self.shared.file(ino);
+        let sequential = self.observe(&file, offset, end - offset);
+        let mut pages = Vec::new();
+        for span in spans(offset, end - offset) {
+            self.read_span(&file, span, sequential, &mut pages).await?;
+        }
+        let got: usize = pages.iter().map(|page| page.len()).sum();
+        assert_eq!(got as u64, end - offset, "a read covers its range exactly");
+        Ok(pages)
+    }
+
+    async fn read_span(
+        self: &Rc<Self>,
+        file: &Arc<File>,
+        span: Span,
+        sequential: bool,
+        pages: &mut Vec<Page>,
+    ) -> Result<(), DataError> {
+        let before = pages.len();
+        let sources = self.sources(file, span).await?;
+        let first = self.gather(sources, sequential, pages).await;
+        let Err(StoreError::Missing(_) | StoreError::Corrupt { .. }) = first else {
+            return Ok(first?);
+        };
+        pages.truncate(before);
+        file.with(|extents| extents.drop_lists(Some(span.chunk)));
+        let sources = self.sources(file, span).await?;
+        self.gather(sources, sequential, pages).await.map_err(|error| {
+            tracing::error!(ino = file.ino.0, chunk = span.chunk, %error, "data cannot be read");
+            error.into()
+        })
+    }
+
+    /// Where the bytes of a span are; fetches the chunk's list if it is not known.
+    pub(super) async fn sources(&self, file: &File, span: Span) -> Result<Vec<Source>, DataError> {
+        let layout = self.shared.config.layout;
+        loop {
+            let (known, generation) =
+                file.with(|extents| (extents.sources(span, layout), extents.generation()));
+            if let Some(sources) = known {
+                return Ok(sources);
+            }
+            let records = self.chunk(file.ino, span.chunk).await?;
+            file.with(|extents| extents.keep_list(span.chunk, generation, &records))?;
+        }
+    }
+
+    async fn chunk(
+        &self,
+        ino: Ino,
+        chunk: u32,
+    ) -> Result<Vec<crate::types::SliceRecord>, DataError> {
+        let mut tries = self.patience();
+        loop {
+            match self.slices.chunk(ino, chunk).await {
+                Ok(records) => return Ok(records),
+                Err(error) if !super::patience::is_passing(&error) || !tries.pause().await => {
+                    return Err(error.into());
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Take note of a read, start reading ahead; whether it is part of a stream.
+    fn observe(&self, file: &File, offset: u64, len: u64) -> bool {
+        let config = &self.shared.config;
+        let block = u64::from(config.layout.block_bytes());
+        let advice = file.with(|extents| {
+            extents.sessions.observe(offset, len, block, config.max_readahead_bytes)
+        });
+        advice.sequential
+    }
+
+    async fn gather(
+        self: &Rc<Self>,
+        sources: Vec<Source>,
+        sequential: bool,
+        pages: &mut Vec<Page>,
+    ) -> Result<(), StoreError> {
+        self.fetch_together(&sources, sequential);
+        for source in sources {
+            match source {
+                Source::Memory(page) => pages.push(page),
+                Source::Zero(len) => {
+                    let mut left = len as usize;
+                    while left > 0 {
+                        let len = left.min(PAGE_BYTES);
+                        pages.push(Page::zeros(len));
+                        left -= len;
+                    }
+                }
+                Source::Block(key, off, len) => {
+                    let alone = is_alone(key, len, sequential);
+                    pages.push(self.block_piece(key, off, len, alone).await?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whole blocks after the first are fetched while the first is awaited.
+    fn fetch_together(self: &Rc<Self>, sources: &[Source], sequential: bool) {
+        let whole = sources.iter().filter_map(|source| match source {
+            Source::Block(key, _, len) if !is_alone(*key, *len, sequential) => Some(*key),
+            _ => None,
+        });
+        for key in whole.skip(1) {
+            let data = Rc::clone(self);
+            uring::spawn(async move {
+                // Who waits for the block hears of an error itself.
+                let _ = data.block(key).await;
+            });
+        }
+    }
+}
+
+/// Whether a piece is better fetched without the rest of its block.
+fn is_alone(key: BlockKey, len: u32, sequential: bool) -> bool {
+    !sequential && len <= key.size / 4
+}

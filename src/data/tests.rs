@@ -1,0 +1,470 @@
+//! The whole floor against a table of slices and a store in memory.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+
+use proptest::prelude::*;
+use rustix::io::Errno;
+
+use super::*;
+use crate::meta::{Local, MetaError, NewSlice};
+use crate::object::{Layout, Local as StoreLocal, ObjectInfo, StoreError, mem};
+use crate::pages::{PAGE_BYTES, Page, Pool};
+use crate::stage::Compression;
+use crate::types::{Attr, CHUNK_BYTES, FILE_BYTES_END, FileType, Ino, SliceId, SliceRecord, Time};
+use crate::uring;
+
+const INO: Ino = Ino(7);
+const BLOCK: u64 = 64 << 10;
+
+/// Slice lists in memory.
+#[derive(Default)]
+struct Table {
+    next_id: Cell<SliceId>,
+    chunks: RefCell<HashMap<(Ino, u32), Vec<SliceRecord>>>,
+    pushed: RefCell<Vec<NewSlice>>,
+    fetched: Cell<usize>,
+    gone: Cell<bool>,
+    forgotten: Cell<bool>,
+}
+
+fn attr() -> Attr {
+    let time = Time::default();
+    Attr {
+        flags: 0,
+        kind: FileType::File,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        atime: time,
+        mtime: time,
+        ctime: time,
+        nlink: 1,
+        length: 0,
+        rdev: 0,
+        parent: Ino::ROOT,
+        access_acl: 0,
+        default_acl: 0,
+        tier: 0,
+    }
+}
+
+impl Slices for Table {
+    fn next_slice_id(&self) -> Local<'_, Result<SliceId, MetaError>> {
+        self.next_id.set(self.next_id.get() + 1);
+        Box::pin(async { Ok(self.next_id.get()) })
+    }
+
+    fn chunk(&self, ino: Ino, chunk: u32) -> Local<'_, Result<Vec<SliceRecord>, MetaError>> {
+        self.fetched.set(self.fetched.get() + 1);
+        Box::pin(async move {
+            uring::sleep(std::time::Duration::from_micros(100)).await;
+            Ok(self.chunks.borrow().get(&(ino, chunk)).cloned().unwrap_or_default())
+        })
+    }
+
+    fn push(&self, slice: NewSlice) -> Local<'_, Result<Attr, MetaError>> {
+        Box::pin(async move {
+            if self.gone.get() {
+                return Err(Errno::NOENT.into());
+            }
+            uring::sleep(std::time::Duration::from_micros(100)).await;
+            self.pushed.borrow_mut().push(slice);
+            let mut chunks = self.chunks.borrow_mut();
+            chunks.entry((slice.ino, slice.chunk)).or_default().push(slice.record);
+            Ok(attr())
+        })
+    }
+
+    fn drop_chunks(&self, _: Ino, _: u64) -> Local<'_, Result<Vec<(SliceId, u32)>, MetaError>> {
+        let records: Vec<_> = self.chunks.borrow_mut().drain().flat_map(|(_, list)| list).collect();
+        Box::pin(async move { Ok(records.iter().map(|record| (record.id, record.size)).collect()) })
+    }
+
+    fn forget_slices(
+        &self,
+        _: Ino,
+        _: u64,
+        _: Vec<(SliceId, u32)>,
+    ) -> Local<'_, Result<(), MetaError>> {
+        self.forgotten.set(true);
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// A store that is slow by chance of the key, and fails when told to.
+struct Slow {
+    inner: mem::MemStore,
+    puts_left: Cell<usize>,
+    gets: Cell<usize>,
+}
+
+impl Store for Slow {
+    fn put(&self, key: String, body: Vec<Page>) -> StoreLocal<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let wait = key.bytes().map(u64::from).sum::<u64>() % 7 * 50;
+            uring::sleep(std::time::Duration::from_micros(wait)).await;
+            if self.puts_left.get() == 0 {
+                return Err(StoreError::Refused("told to".into()));
+            }
+            self.puts_left.set(self.puts_left.get() - 1);
+            self.inner.put(key, body).await
+        })
+    }
+
+    fn get(
+        &self,
+        key: String,
+        offset: u64,
+        into: Vec<u8>,
+    ) -> StoreLocal<'_, Result<(Vec<u8>, usize), StoreError>> {
+        self.gets.set(self.gets.get() + 1);
+        self.inner.get(key, offset, into)
+    }
+
+    fn delete(&self, key: String) -> StoreLocal<'_, Result<(), StoreError>> {
+        self.inner.delete(key)
+    }
+
+    fn list(
+        &self,
+        prefix: String,
+        start_after: String,
+        limit: usize,
+    ) -> StoreLocal<'_, Result<Vec<ObjectInfo>, StoreError>> {
+        self.inner.list(prefix, start_after, limit)
+    }
+
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+}
+
+struct World {
+    table: Rc<Table>,
+    store: Rc<Slow>,
+    data: Rc<Data>,
+}
+
+impl World {
+    fn new(pool_bytes: usize, compression: Compression) -> Self {
+        let name = format!("data-{:?}", std::thread::current().id());
+        mem::forget(&name);
+        let inner = mem::open(&name);
+        let store = Rc::new(Slow { inner, puts_left: Cell::new(usize::MAX), gets: Cell::new(0) });
+        let table = Rc::new(Table::default());
+        let shared = DataShared::new(DataConfig {
+            layout: Layout::new(64, false),
+            compression,
+            pool: Pool::new(pool_bytes),
+            uploads: 8,
+            tries: 3,
+            max_readahead_bytes: 1 << 20,
+            prefetch: 1,
+        });
+        let data = Data::new(table.clone(), store.clone(), shared);
+        Self { table, store, data }
+    }
+
+    async fn read(&self, offset: u64, len: u64, length: u64) -> Vec<u8> {
+        self.data.read(INO, offset, len, length).await.expect("readable").concat_bytes()
+    }
+
+    async fn objects(&self) -> usize {
+        self.store.list(String::new(), String::new(), 100_000).await.expect("a list").len()
+    }
+
+    async fn settle(&self) {
+        uring::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+trait ConcatBytes {
+    fn concat_bytes(&self) -> Vec<u8>;
+}
+
+impl ConcatBytes for Vec<Page> {
+    fn concat_bytes(&self) -> Vec<u8> {
+        self.iter().flat_map(|page| page.to_vec()).collect()
+    }
+}
+
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    (0..len)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as u8
+        })
+        .collect()
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write { offset: u64, len: usize },
+    Read { offset: u64, len: u64 },
+    Flush,
+    Invalidate,
+    Pause,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let near_border = prop_oneof![0u64..400_000, (CHUNK_BYTES - 200_000)..(CHUNK_BYTES + 200_000),];
+    let step = prop_oneof![
+        6 => (near_border.clone(), 1usize..150_000)
+            .prop_map(|(offset, len)| Step::Write { offset, len }),
+        5 => (near_border, 1u64..300_000).prop_map(|(offset, len)| Step::Read { offset, len }),
+        1 => Just(Step::Flush),
+        1 => Just(Step::Invalidate),
+        1 => Just(Step::Pause),
+    ];
+    proptest::collection::vec(step, 1..40)
+}
+
+/// A file as sparse 4 KiB pieces, so that 64 MiB of nothing cost nothing.
+#[derive(Default)]
+struct Model {
+    pieces: BTreeMap<u64, Vec<u8>>,
+    length: u64,
+}
+
+impl Model {
+    fn write(&mut self, offset: u64, bytes: &[u8]) {
+        for (n, byte) in bytes.iter().enumerate() {
+            let at = offset + n as u64;
+            self.pieces.entry(at / 4096).or_insert_with(|| vec![0; 4096])[at as usize % 4096] =
+                *byte;
+        }
+        self.length = self.length.max(offset + bytes.len() as u64);
+    }
+
+    fn read(&self, offset: u64, len: u64) -> Vec<u8> {
+        let end = (offset + len).min(self.length);
+        (offset..end.max(offset))
+            .map(|at| self.pieces.get(&(at / 4096)).map_or(0, |piece| piece[at as usize % 4096]))
+            .collect()
+    }
+}
+
+async fn equals_the_model(steps: Vec<Step>, compression: Compression) {
+    let world = World::new(2 << 20, compression);
+    let mut model = Model::default();
+    for (n, step) in steps.into_iter().enumerate() {
+        match step {
+            Step::Write { offset, len } => {
+                let bytes = noise(n as u64, len);
+                let length = world.data.write(INO, offset, &bytes, model.length).await;
+                model.write(offset, &bytes);
+                assert_eq!(length.expect("written"), model.length);
+            }
+            Step::Read { offset, len } => {
+                assert!(world.read(offset, len, model.length).await == model.read(offset, len));
+            }
+            Step::Flush => {
+                world.data.flush(INO).await.expect("flushed");
+                assert_eq!(world.data.pending(INO), None);
+            }
+            Step::Invalidate => world.data.invalidate(INO),
+            Step::Pause => world.settle().await,
+        }
+    }
+    world.data.flush(INO).await.expect("flushed");
+    world.data.invalidate(INO);
+    for offset in [0, CHUNK_BYTES - 200_000] {
+        assert!(world.read(offset, 800_000, model.length).await == model.read(offset, 800_000));
+    }
+    assert_eq!(world.data.shared.flying(), 0);
+    world.data.delete_file(INO, model.length).await.expect("deleted");
+    assert!(world.table.forgotten.get());
+    assert_eq!(world.objects().await, 0);
+    assert_eq!(world.data.shared.config.pool.used_pages(), 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn reads_equal_a_plain_file(steps in steps()) {
+        uring::block_on(equals_the_model(steps, Compression::None));
+    }
+
+    #[test]
+    fn reads_equal_a_plain_file_when_compressed(steps in steps()) {
+        uring::block_on(equals_the_model(steps, Compression::Lz4));
+    }
+}
+
+#[test]
+fn a_small_pool_bounds_a_large_write() {
+    let world = World::new(8 << 20, Compression::None);
+    uring::block_on(async {
+        let mut length = 0;
+        let bytes = noise(1, 1 << 20);
+        for n in 0..64u64 {
+            length = world.data.write(INO, n << 20, &bytes, length).await.expect("written");
+        }
+        world.data.flush(INO).await.expect("flushed");
+        assert_eq!(world.table.pushed.borrow().len(), 1);
+        assert_eq!(world.read(10 << 20, 1 << 20, length).await, bytes);
+        assert_eq!(world.objects().await as u64, (64 << 20) / BLOCK);
+    });
+}
+
+#[test]
+fn many_small_open_files_do_not_block_each_other() {
+    let world = World::new(8 * PAGE_BYTES, Compression::None);
+    uring::block_on(async {
+        for n in 0..100 {
+            world.data.write(Ino(100 + n), 0, b"small", 0).await.expect("written");
+        }
+        for n in 0..100 {
+            world.data.flush(Ino(100 + n)).await.expect("flushed");
+        }
+        assert_eq!(world.objects().await, 100);
+    });
+}
+
+#[test]
+fn one_small_file_is_one_object_and_one_commit() {
+    let world = World::new(1 << 20, Compression::None);
+    uring::block_on(async {
+        assert_eq!(world.data.write(INO, 0, b"hello", 0).await, Ok(5));
+        let pending = world.data.pending(INO).expect("dirty");
+        assert_eq!(pending.length_end, 5);
+        world.data.set_pending_mtime(INO, Time { sec: 9, nsec: 1 });
+        world.data.flush(INO).await.expect("flushed");
+        let pushed = world.table.pushed.borrow().clone();
+        let record = SliceRecord { pos: 0, id: 1, size: 5, off: 0, len: 5 };
+        let mtime = Time { sec: 9, nsec: 1 };
+        assert_eq!(pushed, [NewSlice { ino: INO, chunk: 0, record, mtime }]);
+        assert_eq!(world.objects().await, 1);
+        assert_eq!(world.read(0, 100, 5).await, b"hello");
+    });
+}
+
+#[test]
+fn a_failing_store_is_told_until_the_file_is_forgotten() {
+    let world = World::new(1 << 20, Compression::None);
+    uring::block_on(async {
+        world.store.puts_left.set(1);
+        let bytes = noise(1, 3 * BLOCK as usize);
+        world.data.write(INO, 0, &bytes, 0).await.expect("taken");
+        let told = world.data.flush(INO).await.expect_err("lost");
+        assert_eq!(told.errno(), Errno::IO);
+        assert_eq!(world.data.flush(INO).await, Err(told.clone()));
+        assert_eq!(world.data.write(INO, 0, b"x", 0).await, Err(told));
+        world.settle().await;
+        assert_eq!(world.objects().await, 0, "blocks of a lost slice are removed");
+        assert!(world.table.pushed.borrow().is_empty());
+        world.data.forget_file(INO);
+        world.store.puts_left.set(usize::MAX);
+        world.data.write(INO, 0, b"x", 0).await.expect("a new life");
+        world.data.flush(INO).await.expect("flushed");
+    });
+}
+
+#[test]
+fn objects_of_a_file_that_is_gone_are_removed() {
+    let world = World::new(1 << 20, Compression::None);
+    uring::block_on(async {
+        world.table.gone.set(true);
+        world.data.write(INO, 0, b"too late", 0).await.expect("taken");
+        assert_eq!(world.data.flush(INO).await, Err(DataError::Posix(Errno::NOENT)));
+        world.settle().await;
+        assert_eq!(world.objects().await, 0);
+        world.data.forget_file(INO);
+        world.data.write(INO, 0, &noise(1, 200_000), 0).await.expect("taken");
+        world.data.discard(INO);
+        assert_eq!(world.data.flush(INO).await, Ok(()));
+        world.settle().await;
+        assert_eq!((world.objects().await, world.data.pending(INO)), (0, None));
+    });
+}
+
+#[test]
+fn slices_commit_in_order_and_growth_has_no_gaps() {
+    let world = World::new(4 << 20, Compression::None);
+    uring::block_on(async {
+        let mut length = 0;
+        for n in [3u64, 1, 0, 2, 1, 3, 0] {
+            // Far apart pieces of two chunks, newest not highest.
+            for base in [0, CHUNK_BYTES] {
+                let offset = base + n * 300_000;
+                length = world.data.write(INO, offset, &noise(n, 70_000), length).await.unwrap();
+            }
+        }
+        world.data.flush(INO).await.expect("flushed");
+        let pushed = world.table.pushed.borrow();
+        for chunk in [0, 1] {
+            let order: Vec<_> = pushed
+                .iter()
+                .filter(|s| s.chunk == chunk)
+                .map(|s| s.record.pos / 300_000)
+                .collect();
+            assert_eq!(order, [3, 1, 0, 2, 1, 3, 0]);
+        }
+        let mut seen = 0;
+        for slice in pushed.iter() {
+            let end = u64::from(slice.chunk) * CHUNK_BYTES
+                + u64::from(slice.record.pos + slice.record.len);
+            assert!(seen > 0 || slice.chunk == 0, "the first growth is the first committed");
+            seen = seen.max(end);
+        }
+    });
+}
+
+#[test]
+fn idle_slices_are_sealed_by_the_tick() {
+    let world = World::new(1 << 20, Compression::None);
+    uring::block_on(async {
+        uring::spawn(Rc::clone(&world.data).tick());
+        world.data.write(INO, 0, b"left alone", 0).await.expect("taken");
+        uring::sleep(std::time::Duration::from_millis(1500)).await;
+        assert_eq!(world.table.pushed.borrow().len(), 1);
+        assert_eq!(world.data.pending(INO), None);
+    });
+}
+
+#[test]
+fn a_compacted_chunk_is_read_by_its_new_list() {
+    let world = World::new(1 << 20, Compression::None);
+    uring::block_on(async {
+        world.data.write(INO, 0, b"first", 0).await.expect("taken");
+        world.data.flush(INO).await.expect("flushed");
+        assert_eq!(world.read(0, 5, 5).await, b"first");
+        // Another client writes the same bytes as slice 50 and removes slice 1.
+        let record = SliceRecord { pos: 0, id: 50, size: 5, off: 0, len: 5 };
+        world.table.chunks.borrow_mut().insert((INO, 0), vec![record]);
+        let name = |id| Layout::new(64, false).name(Layout::new(64, false).block(id, 5, 0));
+        let body = vec![Page::from_vec(b"first".to_vec())];
+        world.store.put(name(50), body).await.expect("stored");
+        world.store.delete(name(1)).await.expect("deleted");
+        assert_eq!(world.read(0, 5, 5).await, b"first");
+        world.store.delete(name(50)).await.expect("deleted");
+        let lost = world.data.read(INO, 0, 5, 5).await.expect_err("nothing there");
+        assert_eq!(lost.errno(), Errno::IO);
+    });
+}
+
+#[test]
+fn damaged_lists_are_an_error_not_a_crash() {
+    let world = World::new(1 << 20, Compression::None);
+    let record = SliceRecord { pos: 0, id: 50, size: 5, off: 3, len: 5 };
+    world.table.chunks.borrow_mut().insert((INO, 0), vec![record]);
+    uring::block_on(async {
+        let error = world.data.read(INO, 0, 5, 5).await.expect_err("impossible");
+        assert_eq!(error.errno(), Errno::IO);
+    });
+}
+
+#[test]
+fn the_end_of_all_files_is_too_large() {
+    let world = World::new(1 << 20, Compression::None);
+    uring::block_on(async {
+        let far = world.data.write(INO, FILE_BYTES_END - 1, b"x", 0).await;
+        assert_eq!(far, Err(DataError::TooLarge));
+        assert_eq!(world.data.write(INO, u64::MAX, b"xx", 0).await, Err(DataError::TooLarge));
+    });
+}

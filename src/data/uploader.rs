@@ -1,0 +1,95 @@
+//! Sealed blocks to the object store.
+//!
+//! Owns retries and what happens to a slice when its block is stored or lost. Data is in the
+//! store before metadata names it: commits start only here (`tracker`).
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Data;
+use super::error::DataError;
+use super::extents::Step;
+use super::shared::File;
+use super::slice::SealedBlock;
+use crate::object::{BlockKey, StoreError};
+use crate::uring;
+
+impl Data {
+    /// Store the blocks of a step, each as a task of this core.
+    pub(super) fn launch(self: &Rc<Self>, file: &Arc<File>, step: Step) {
+        if step.blocks.is_empty() && !step.sealed.is_empty() {
+            // All blocks were stored while the slice was open: only the commit is left.
+            let (data, file) = (Rc::clone(self), Arc::clone(file));
+            uring::spawn(async move { data.commit_ready(&file).await });
+            return;
+        }
+        self.shared.take_off(step.blocks.len());
+        for block in step.blocks {
+            let (data, file) = (Rc::clone(self), Arc::clone(file));
+            uring::spawn(async move { data.upload(&file, block).await });
+        }
+    }
+
+    /// Store one block, then commit whatever became ready by it.
+    pub(super) async fn upload(self: &Rc<Self>, file: &Arc<File>, block: SealedBlock) {
+        let (chunk, seq) = (block.chunk, block.seq);
+        let stored = self.store_block(file, block).await;
+        // Before its pages go home: who counts on what flies (`relieve`) is woken by them.
+        self.shared.land();
+        let orphans = match stored {
+            Ok(Some(key)) => {
+                let owned = file.with(|extents| extents.block_stored(chunk, seq, key));
+                if owned { Vec::new() } else { vec![key] }
+            }
+            Ok(None) => Vec::new(),
+            Err(error) => {
+                tracing::error!(ino = file.ino.0, chunk, %error, "written data is lost");
+                file.with(|extents| extents.block_failed(chunk, seq, error))
+            }
+        };
+        self.remove_later(orphans);
+        self.commit_ready(file).await;
+        file.moved.open();
+    }
+
+    /// The key of the stored block; `None` when its slice is gone already.
+    async fn store_block(
+        &self,
+        file: &File,
+        block: SealedBlock,
+    ) -> Result<Option<BlockKey>, DataError> {
+        let _permit = self.shared.uploads.take().await;
+        let Some(id) = self.slice_id(file, &block).await? else { return Ok(None) };
+        let size = block.pages.iter().map(|page| page.len()).sum::<usize>() as u32;
+        let key = BlockKey { id, index: block.index, size };
+        let name = self.shared.config.layout.name(key);
+        let body = self.codec.borrow_mut().encode(block.pages);
+        let mut tries = self.patience();
+        loop {
+            let put = self.store.put(name.clone(), body.clone()).await;
+            let Err(error) = put else { return Ok(Some(key)) };
+            let again = matches!(error, StoreError::Throttled(_) | StoreError::Unavailable(_));
+            if !again || !tries.pause().await {
+                return Err(error.into());
+            }
+        }
+    }
+
+    async fn slice_id(&self, file: &File, block: &SealedBlock) -> Result<Option<u64>, DataError> {
+        let (chunk, seq) = (block.chunk, block.seq);
+        if let Some(id) = file.with(|extents| extents.slice_id(chunk, seq, None)) {
+            return Ok(Some(id));
+        }
+        // Two blocks may ask at once; the id of the second is lost, as gaps are normal.
+        let mut tries = self.patience();
+        loop {
+            match self.slices.next_slice_id().await {
+                Ok(id) => return Ok(file.with(|extents| extents.slice_id(chunk, seq, Some(id)))),
+                Err(error) if !super::patience::is_passing(&error) || !tries.pause().await => {
+                    return Err(error.into());
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
