@@ -3,6 +3,7 @@
 //! A thread gets its ring when it first runs a future (`block_on`). Everything here stays on that
 //! thread; only wakers travel. `file` and `net` move buffers in and hand them back with the result.
 
+pub mod command;
 mod exec;
 pub mod file;
 pub mod net;
@@ -11,6 +12,7 @@ mod reactor;
 mod ring;
 mod timer;
 
+pub use ops::poll_readable;
 pub use reactor::{block_on, spawn};
 pub use timer::{Elapsed, sleep, timeout};
 

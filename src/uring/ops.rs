@@ -20,6 +20,11 @@ pub(super) struct Operation {
 impl Operation {
     /// Start an operation on this core's ring.
     pub(super) fn start(kept: Kept, make: impl FnOnce(&mut Kept) -> squeue::Entry) -> Self {
+        Self::start_wide(kept, |kept| make(kept).into())
+    }
+
+    /// As [`Operation::start`], for entries that use all 128 bytes.
+    pub(super) fn start_wide(kept: Kept, make: impl FnOnce(&mut Kept) -> squeue::Entry128) -> Self {
         let reactor = current();
         let slot = reactor.ring.start(kept, make);
         Self { reactor, slot: Some(slot) }
@@ -64,7 +69,7 @@ pub(super) async fn with_buffer(
 }
 
 /// Wait until a descriptor has something to read (or its other end is gone).
-pub(super) async fn poll_readable(fd: &impl AsFd) -> io::Result<()> {
+pub async fn poll_readable(fd: &impl AsFd) -> io::Result<()> {
     let fd = types::Fd(fd.as_fd().as_raw_fd());
     let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).build();
     Operation::start(Kept::Nothing, |_| entry).await.0.map(|_| ())

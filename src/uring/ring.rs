@@ -12,6 +12,8 @@ use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use slab::Slab;
 
+use super::command::Envelope;
+
 /// Entries of the submission queue; the completion queue holds twice as many.
 const ENTRIES: u32 = 512;
 /// Completions nobody waits for carry this.
@@ -22,6 +24,7 @@ pub(super) enum Kept {
     Nothing,
     Buffer(Vec<u8>),
     Address(Box<libc::sockaddr_storage>),
+    Envelope(Box<Envelope>),
 }
 
 enum State {
@@ -56,11 +59,11 @@ impl Ring {
     pub(super) fn start(
         &self,
         mut kept: Kept,
-        make: impl FnOnce(&mut Kept) -> squeue::Entry,
+        make: impl FnOnce(&mut Kept) -> squeue::Entry128,
     ) -> usize {
         let entry = make(&mut kept);
         let slot = self.slots.borrow_mut().insert(Slot { state: State::Flying(None), kept });
-        self.push(entry.user_data(slot as u64).into());
+        self.push(entry.user_data(slot as u64));
         slot
     }
 
