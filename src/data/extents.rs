@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::DataError;
 use super::geometry::{Span, parts};
@@ -66,8 +67,8 @@ pub(super) struct Incoming<'a> {
     pub file_length: u64,
     pub now: Time,
     pub now_ns: u64,
-    /// Number for a slice, should one be opened.
-    pub seq: u64,
+    /// Numbers of slices. Taken under the file's lock: their order is the order of creation.
+    pub next_seq: &'a AtomicU64,
     pub pool: &'a Arc<Pool>,
     pub block_bytes: u32,
 }
@@ -119,9 +120,10 @@ impl Extents {
         let at = match self.writable(write.span, block_bytes, &mut step) {
             Some(at) => at,
             None => {
+                let seq = write.next_seq.fetch_add(1, Ordering::Relaxed);
                 let slices = &mut self.chunks.entry(write.span.chunk).or_default().slices;
-                slices.push(Slice::new(write.seq, pos, write.now_ns));
-                step.opened = Some(write.seq);
+                slices.push(Slice::new(seq, pos, write.now_ns));
+                step.opened = Some(seq);
                 slices.len() - 1
             }
         };

@@ -67,7 +67,7 @@ pub struct DataShared {
     pub(super) flights: Flights,
     files: [Shard; SHARDS],
     open: Mutex<BTreeMap<u64, OpenSlice>>,
-    next_seq: AtomicU64,
+    pub(super) next_seq: AtomicU64,
     /// Blocks that are sealed and whose pages are still to go home.
     flying: AtomicUsize,
 }
@@ -130,11 +130,6 @@ impl DataShared {
         if idle && Arc::strong_count(file) == 1 {
             shard.remove(&ino);
         }
-    }
-
-    /// A number for a slice.
-    pub(super) fn next_seq(&self) -> u64 {
-        self.next_seq.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Keep the list of open slices in step with what a write or a seal did.

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use rustix::io::Errno;
@@ -467,4 +468,44 @@ fn the_end_of_all_files_is_too_large() {
         assert_eq!(far, Err(DataError::TooLarge));
         assert_eq!(world.data.write(INO, u64::MAX, b"xx", 0).await, Err(DataError::TooLarge));
     });
+}
+#[test]
+fn cores_share_files_and_wake_each_other() {
+    let shared = DataShared::new(DataConfig {
+        layout: Layout::new(64, false),
+        compression: Compression::None,
+        pool: Pool::new(16 * PAGE_BYTES),
+        uploads: 2,
+        tries: 3,
+        max_readahead_bytes: 0,
+        prefetch: 0,
+    });
+    let inner = mem::open("data-cores");
+    let done = Arc::new(AtomicUsize::new(0));
+    let cores: Vec<_> = (0..4u64)
+        .map(|core| {
+            let (shared, inner, done) = (Arc::clone(&shared), inner.clone(), Arc::clone(&done));
+            std::thread::spawn(move || {
+                let table = Rc::new(Table::default());
+                table.next_id.set(core * 1_000_000);
+                let store =
+                    Rc::new(Slow { inner, puts_left: Cell::new(usize::MAX), gets: Cell::new(0) });
+                let data = Data::new(table, store, shared);
+                uring::block_on(async {
+                    for n in 0..50 {
+                        let offset = (n * 4 + core) * 50_000;
+                        data.write(INO, offset, &noise(core, 50_000), 0).await.expect("written");
+                    }
+                    data.flush(INO).await.expect("flushed");
+                    // A core may carry what others wait for: it leaves when all are done.
+                    done.fetch_add(1, Ordering::SeqCst);
+                    while done.load(Ordering::SeqCst) < 4 {
+                        uring::sleep(std::time::Duration::from_millis(1)).await;
+                    }
+                });
+            })
+        })
+        .collect();
+    cores.into_iter().for_each(|core| core.join().expect("no core panics"));
+    assert_eq!((shared.flying(), shared.config.pool.used_pages()), (0, 0));
 }

@@ -99,7 +99,7 @@ impl Data {
             file_length,
             now: now(),
             now_ns: monotonic_ns(),
-            seq: self.shared.next_seq(),
+            next_seq: &self.shared.next_seq,
             pool: &config.pool,
             block_bytes: config.layout.block_bytes(),
         };
