@@ -1,1 +1,5 @@
 //! The FUSE wire on one side, `vfs::op` on the other; two transports, chosen at run time.
+
+mod handler;
+
+pub use handler::{Handler, panic_count};
