@@ -1,14 +1,16 @@
 //! Blocks out of the object store: one fetch at a time per block, whoever asks, on any core.
 //!
-//! Owns single flight, retries and the decoding of what comes. Does not know files.
+//! Owns the order cache, store, single flight, retries and decoding. Does not know files.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Data;
 use crate::object::{BlockKey, StoreError};
 use crate::pages::Page;
-use crate::stdx::Gate;
+use crate::stdx::{Gate, Permit};
+use crate::uring;
 
 /// A fetch others may wait for.
 #[derive(Default)]
@@ -95,26 +97,80 @@ impl Data {
         }
     }
 
-    /// `len` bytes of a block from `off` on: those alone if the volume allows and nobody is
-    /// fetching the whole block, else a piece of the whole.
+    /// `len` bytes of a block from `off` on: from memory at once; else those alone if that is
+    /// asked for and possible, or as a piece of the whole block.
     pub(super) async fn block_piece(
-        &self,
+        self: &Rc<Self>,
         key: BlockKey,
         off: u32,
         len: u32,
         alone: bool,
     ) -> Result<Page, StoreError> {
-        let seekable = self.shared.config.compression.seekable();
-        if alone && seekable && len < key.size && !self.shared.flights.is_flying(key) {
-            let bytes = self.get(key, u64::from(off), len as usize).await?;
-            if bytes.len() == len as usize {
-                return Ok(Page::from_vec(bytes));
+        let cache = self.shared.config.cache.as_ref();
+        if let Some(block) = cache.and_then(|cache| cache.get(&key)) {
+            return Ok(block.piece(off as usize, len as usize));
+        }
+        if alone && len < key.size {
+            if let Some(cache) = cache
+                && let Some(page) = cache.read(&key, off, len).await
+            {
+                return Ok(page);
+            }
+            // Who is about to have the whole block is worth waiting for.
+            let seekable = self.shared.config.compression.seekable();
+            if seekable && !self.shared.flights.is_flying(key) {
+                let bytes = self.get(key, u64::from(off), len as usize).await?;
+                if bytes.len() == len as usize {
+                    self.prefetch(key);
+                    return Ok(Page::from_vec(bytes));
+                }
             }
         }
         Ok(self.block(key).await?.piece(off as usize, len as usize))
     }
 
+    /// Have the whole block fetched after a piece of it was, unless enough of that is going on.
+    fn prefetch(self: &Rc<Self>, key: BlockKey) {
+        let (Some(_), Some(permits)) = (&self.shared.config.cache, &self.shared.prefetch) else {
+            return;
+        };
+        if let Some(permit) = permits.try_take() {
+            self.fetch_soon(key, permit);
+        }
+    }
+
+    /// Fetch a block in the background. An error is for the one who reads it.
+    pub(super) fn fetch_soon(self: &Rc<Self>, key: BlockKey, permit: Permit) {
+        let data = Rc::clone(self);
+        uring::spawn(async move {
+            let fetched = data.block(key).await;
+            if let Err(error) = fetched {
+                tracing::debug!(?key, %error, "not fetched ahead");
+            }
+            drop(permit);
+        });
+    }
+
+    /// A whole block from disk or from the store; memory is given a share of it.
     async fn fetch(&self, key: BlockKey) -> Result<Page, StoreError> {
+        let cache = self.shared.config.cache.as_ref();
+        if let Some(cache) = cache {
+            if let Some(block) = cache.get(&key) {
+                return Ok(block);
+            }
+            if let Some(block) = cache.read(&key, 0, key.size).await {
+                cache.insert_in_memory(key, block.clone());
+                return Ok(block);
+            }
+        }
+        let block = self.fetch_stored(key).await?;
+        if let Some(cache) = cache {
+            cache.insert(key, block.clone());
+        }
+        Ok(block)
+    }
+
+    async fn fetch_stored(&self, key: BlockKey) -> Result<Page, StoreError> {
         let raw_bytes = key.size as usize;
         let most = self.shared.config.compression.stored_bytes_max(raw_bytes);
         let stored = self.get(key, 0, most).await?;

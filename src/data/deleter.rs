@@ -31,6 +31,9 @@ impl Data {
     }
 
     async fn remove_block(&self, key: BlockKey) -> Result<(), DataError> {
+        if let Some(cache) = &self.shared.config.cache {
+            cache.remove(&key);
+        }
         let name = self.shared.config.layout.name(key);
         Ok(self.store.delete(name).await?)
     }

@@ -31,7 +31,7 @@ impl Data {
             return Ok(Vec::new());
         }
         let file = self.shared.file(ino);
-        let sequential = self.observe(&file, offset, end - offset);
+        let sequential = self.observe(&file, offset, end - offset, length);
         let mut pages = Vec::new();
         for span in spans(offset, end - offset) {
             self.read_span(&file, span, sequential, &mut pages).await?;
@@ -94,14 +94,36 @@ impl Data {
         }
     }
 
-    /// Take note of a read, start reading ahead; whether it is part of a stream.
-    fn observe(&self, file: &File, offset: u64, len: u64) -> bool {
+    /// Take note of a read of a file of `length` bytes, and read ahead of it; whether it is part
+    /// of a stream.
+    fn observe(self: &Rc<Self>, file: &Arc<File>, offset: u64, len: u64, length: u64) -> bool {
         let config = &self.shared.config;
         let block = u64::from(config.layout.block_bytes());
-        let advice = file.with(|extents| {
-            extents.sessions.observe(offset, len, block, config.max_readahead_bytes)
-        });
+        let window_max = if config.cache.is_some() { config.max_readahead_bytes } else { 0 };
+        let advice = file.with(|extents| extents.sessions.observe(offset, len, block, window_max));
+        if let Some(ahead) = advice.ahead
+            && ahead.start < length
+        {
+            let (data, file) = (Rc::clone(self), Arc::clone(file));
+            let end = ahead.end.min(length);
+            uring::spawn(async move { data.read_ahead(&file, ahead.start, end).await });
+        }
         advice.sequential
+    }
+
+    /// Have the blocks of a range fetched, as far as the budget goes; the reader does the rest.
+    async fn read_ahead(self: &Rc<Self>, file: &Arc<File>, start: u64, end: u64) {
+        for span in spans(start, end - start) {
+            let Ok(sources) = self.sources(file, span).await else { return };
+            for source in sources {
+                let Source::Block(key, ..) = source else { continue };
+                if self.is_near(key) {
+                    continue;
+                }
+                let Some(permit) = self.shared.readahead.try_take() else { return };
+                self.fetch_soon(key, permit);
+            }
+        }
     }
 
     async fn gather(
@@ -123,7 +145,7 @@ impl Data {
                     }
                 }
                 Source::Block(key, off, len) => {
-                    let alone = is_alone(key, len, sequential);
+                    let alone = self.is_alone(key, len, sequential);
                     pages.push(self.block_piece(key, off, len, alone).await?);
                 }
             }
@@ -133,8 +155,13 @@ impl Data {
 
     /// Whole blocks after the first are fetched while the first is awaited.
     fn fetch_together(self: &Rc<Self>, sources: &[Source], sequential: bool) {
+        if sources.len() < 2 {
+            return;
+        }
         let whole = sources.iter().filter_map(|source| match source {
-            Source::Block(key, _, len) if !is_alone(*key, *len, sequential) => Some(*key),
+            Source::Block(key, _, len) if !self.is_alone(*key, *len, sequential) => {
+                (!self.is_near(*key)).then_some(*key)
+            }
             _ => None,
         });
         for key in whole.skip(1) {
@@ -145,9 +172,13 @@ impl Data {
             });
         }
     }
-}
 
-/// Whether a piece is better fetched without the rest of its block.
-fn is_alone(key: BlockKey, len: u32, sequential: bool) -> bool {
-    !sequential && len <= key.size / 4
+    /// Whether a piece is better fetched without the rest of its block.
+    fn is_alone(&self, key: BlockKey, len: u32, sequential: bool) -> bool {
+        self.shared.config.cache.is_none() || (!sequential && len <= key.size / 4)
+    }
+
+    fn is_near(&self, key: BlockKey) -> bool {
+        self.shared.config.cache.as_ref().is_some_and(|cache| cache.get(&key).is_some())
+    }
 }

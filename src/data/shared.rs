@@ -11,7 +11,7 @@ use super::blocks::Flights;
 use super::extents::{Extents, Step};
 use crate::object::Layout;
 use crate::pages::Pool;
-use crate::stage::Compression;
+use crate::stage::{BlockCache, Compression};
 use crate::stdx::{Gate, Permits, monotonic_ns};
 use crate::types::Ino;
 
@@ -19,6 +19,9 @@ use crate::types::Ino;
 const SHARDS: usize = 16;
 /// Files per shard whose committed lists are kept after they are closed.
 const FILES_PER_SHARD: usize = 4096;
+
+/// Readers that may be read ahead of with a full window at a time.
+const READERS_AHEAD: u64 = 2;
 
 /// Settings of the data floor.
 pub struct DataConfig {
@@ -28,6 +31,10 @@ pub struct DataConfig {
     pub compression: Compression,
     /// The hard budget of bytes that are written and not yet stored.
     pub pool: Arc<Pool>,
+    /// Blocks kept near; without it every read goes to the store.
+    pub cache: Option<Arc<BlockCache>>,
+    /// Keep whole blocks too when they are written, not only the short last ones.
+    pub cache_large_writes: bool,
     /// Blocks stored at a time, all cores together.
     pub uploads: usize,
     /// Tries of a request to the store or the engine before a write or read fails.
@@ -64,6 +71,10 @@ type Shard = Mutex<HashMap<Ino, Arc<File>>>;
 pub struct DataShared {
     pub(super) config: DataConfig,
     pub(super) uploads: Arc<Permits>,
+    /// Blocks fetched ahead of readers at a time.
+    pub(super) readahead: Arc<Permits>,
+    /// Blocks fetched around random reads at a time.
+    pub(super) prefetch: Option<Arc<Permits>>,
     pub(super) flights: Flights,
     files: [Shard; SHARDS],
     open: Mutex<BTreeMap<u64, OpenSlice>>,
@@ -79,7 +90,11 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl DataShared {
     /// For one mount.
     pub fn new(config: DataConfig) -> Arc<Self> {
+        let block_bytes = u64::from(config.layout.block_bytes());
+        let ahead = READERS_AHEAD * config.max_readahead_bytes.div_ceil(block_bytes);
         Arc::new(Self {
+            readahead: Permits::new(ahead.max(1) as usize),
+            prefetch: (config.prefetch > 0).then(|| Permits::new(config.prefetch)),
             uploads: Permits::new(config.uploads.max(1)),
             flights: Flights::default(),
             files: std::array::from_fn(|_| Mutex::default()),

@@ -11,7 +11,7 @@ use super::*;
 use crate::meta::{Local, MetaError, NewSlice};
 use crate::object::{Layout, Local as StoreLocal, ObjectInfo, StoreError, mem};
 use crate::pages::{PAGE_BYTES, Page, Pool};
-use crate::stage::Compression;
+use crate::stage::{BlockCache, CacheConfig, Compression};
 use crate::types::{Attr, CHUNK_BYTES, FILE_BYTES_END, FileType, Ino, SliceId, SliceRecord, Time};
 use crate::uring;
 
@@ -149,6 +149,20 @@ struct World {
 
 impl World {
     fn new(pool_bytes: usize, compression: Compression) -> Self {
+        Self::with_cache(pool_bytes, compression, None)
+    }
+
+    fn with_memory(pool_bytes: usize, compression: Compression) -> Self {
+        let config = CacheConfig { memory_bytes: 4 << 20, ..CacheConfig::default() };
+        let cache = BlockCache::open(&config, "data", Layout::new(64, false)).expect("memory only");
+        Self::with_cache(pool_bytes, compression, Some(cache))
+    }
+
+    fn with_cache(
+        pool_bytes: usize,
+        compression: Compression,
+        cache: Option<Arc<BlockCache>>,
+    ) -> Self {
         let name = format!("data-{:?}", std::thread::current().id());
         mem::forget(&name);
         let inner = mem::open(&name);
@@ -157,6 +171,8 @@ impl World {
         let shared = DataShared::new(DataConfig {
             layout: Layout::new(64, false),
             compression,
+            cache,
+            cache_large_writes: false,
             pool: Pool::new(pool_bytes),
             uploads: 8,
             tries: 3,
@@ -249,8 +265,7 @@ impl Model {
     }
 }
 
-async fn equals_the_model(steps: Vec<Step>, compression: Compression) {
-    let world = World::new(2 << 20, compression);
+async fn equals_the_model(steps: Vec<Step>, world: World) {
     let mut model = Model::default();
     for (n, step) in steps.into_iter().enumerate() {
         match step {
@@ -288,12 +303,17 @@ proptest! {
 
     #[test]
     fn reads_equal_a_plain_file(steps in steps()) {
-        uring::block_on(equals_the_model(steps, Compression::None));
+        uring::block_on(equals_the_model(steps, World::new(2 << 20, Compression::None)));
+    }
+
+    #[test]
+    fn reads_equal_a_plain_file_when_cached(steps in steps()) {
+        uring::block_on(equals_the_model(steps, World::with_memory(2 << 20, Compression::None)));
     }
 
     #[test]
     fn reads_equal_a_plain_file_when_compressed(steps in steps()) {
-        uring::block_on(equals_the_model(steps, Compression::Lz4));
+        uring::block_on(equals_the_model(steps, World::with_memory(2 << 20, Compression::Lz4)));
     }
 }
 
@@ -450,6 +470,52 @@ fn a_compacted_chunk_is_read_by_its_new_list() {
 }
 
 #[test]
+fn a_sequential_reader_finds_its_blocks_near_and_none_is_fetched_twice() {
+    let world = World::with_memory(8 << 20, Compression::None);
+    uring::block_on(async {
+        let bytes = noise(3, 2 << 20);
+        world.data.write(INO, 0, &bytes, 0).await.expect("taken");
+        world.data.flush(INO).await.expect("flushed");
+        for offset in (0..2u64 << 20).step_by(16 << 10) {
+            let read = world.read(offset, 16 << 10, 2 << 20).await;
+            assert!(read == bytes[offset as usize..][..16 << 10]);
+        }
+        assert_eq!(world.store.gets.get() as u64, (2 << 20) / BLOCK);
+        let pages = world.data.read(INO, 0, 1 << 20, 2 << 20).await.expect("readable");
+        assert_eq!(pages.len() as u64, (1 << 20) / BLOCK, "one piece per cached block");
+        assert_eq!(world.store.gets.get() as u64, (2 << 20) / BLOCK);
+    });
+}
+
+#[test]
+fn a_random_read_fetches_its_bytes_and_then_the_block() {
+    let world = World::with_memory(8 << 20, Compression::None);
+    uring::block_on(async {
+        let bytes = noise(3, 2 << 20);
+        world.data.write(INO, 0, &bytes, 0).await.expect("taken");
+        world.data.flush(INO).await.expect("flushed");
+        let read = world.read(1_500_000, 4096, 2 << 20).await;
+        assert!(read == bytes[1_500_000..][..4096]);
+        world.settle().await;
+        let gets = world.store.gets.get();
+        let again = world.read(1_504_096, 100, 2 << 20).await;
+        assert!(again == bytes[1_504_096..][..100]);
+        assert_eq!((gets, world.store.gets.get()), (2, 2));
+    });
+}
+
+#[test]
+fn a_small_written_file_is_read_back_without_the_store() {
+    let world = World::with_memory(1 << 20, Compression::Lz4);
+    uring::block_on(async {
+        world.data.write(INO, 0, b"near", 0).await.expect("taken");
+        world.data.flush(INO).await.expect("flushed");
+        assert_eq!(world.read(0, 4, 4).await, b"near");
+        assert_eq!(world.store.gets.get(), 0);
+    });
+}
+
+#[test]
 fn damaged_lists_are_an_error_not_a_crash() {
     let world = World::new(1 << 20, Compression::None);
     let record = SliceRecord { pos: 0, id: 50, size: 5, off: 3, len: 5 };
@@ -474,6 +540,8 @@ fn cores_share_files_and_wake_each_other() {
     let shared = DataShared::new(DataConfig {
         layout: Layout::new(64, false),
         compression: Compression::None,
+        cache: None,
+        cache_large_writes: false,
         pool: Pool::new(16 * PAGE_BYTES),
         uploads: 2,
         tries: 3,

@@ -63,16 +63,28 @@ impl Data {
         let size = block.pages.iter().map(|page| page.len()).sum::<usize>() as u32;
         let key = BlockKey { id, index: block.index, size };
         let name = self.shared.config.layout.name(key);
+        let kept = self.keeps(size).then(|| block.pages.clone());
         let body = self.codec.borrow_mut().encode(block.pages);
         let mut tries = self.patience();
         loop {
             let put = self.store.put(name.clone(), body.clone()).await;
-            let Err(error) = put else { return Ok(Some(key)) };
+            let Err(error) = put else {
+                if let (Some(pages), Some(cache)) = (kept, &self.shared.config.cache) {
+                    cache.insert_copy(key, &pages);
+                }
+                return Ok(Some(key));
+            };
             let again = matches!(error, StoreError::Throttled(_) | StoreError::Unavailable(_));
             if !again || !tries.pause().await {
                 return Err(error.into());
             }
         }
+    }
+
+    /// Whether a block of `size` bytes is kept near after it was written.
+    fn keeps(&self, size: u32) -> bool {
+        let config = &self.shared.config;
+        config.cache.is_some() && (config.cache_large_writes || size < config.layout.block_bytes())
     }
 
     async fn slice_id(&self, file: &File, block: &SealedBlock) -> Result<Option<u64>, DataError> {
