@@ -34,7 +34,7 @@ pub fn panic_count() -> u64 {
 }
 
 /// The handler's answer, or EIO if it panics.
-pub(super) async fn guarded(handler: &dyn Handler, request: Request) -> Reply {
+pub async fn guarded(handler: &dyn Handler, request: Request) -> Reply {
     let started = catch_unwind(AssertUnwindSafe(|| handler.handle(request)));
     let Ok(mut future) = started else { return panicked() };
     let polled =

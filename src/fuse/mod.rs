@@ -2,4 +2,4 @@
 
 mod handler;
 
-pub use handler::{Handler, panic_count};
+pub use handler::{Handler, guarded, panic_count};
