@@ -8,24 +8,49 @@ use std::rc::Rc;
 use super::Data;
 use super::error::DataError;
 use crate::object::BlockKey;
+use crate::stdx::{Permits, oneshot};
 use crate::types::{Ino, SliceId};
 use crate::uring;
 
+/// Objects of a file removed at a time.
+const REMOVALS: usize = 16;
+
 impl Data {
     /// Remove the data of a deleted file of `length` bytes.
-    pub async fn delete_file(&self, ino: Ino, length: u64) -> Result<(), DataError> {
+    pub async fn delete_file(self: &Rc<Self>, ino: Ino, length: u64) -> Result<(), DataError> {
         let slices = self.slices.drop_chunks(ino, length).await?;
-        for (id, size) in &slices {
-            self.remove_slice(*id, *size).await?;
-        }
+        let layout = self.shared.config.layout;
+        let keys: Vec<BlockKey> =
+            slices.iter().flat_map(|(id, size)| layout.blocks(*id, *size)).collect();
+        self.remove_blocks(&keys).await?;
         self.slices.forget_slices(ino, length, slices).await?;
         Ok(())
     }
 
     /// Remove all objects of a slice of `size` bytes.
-    pub async fn remove_slice(&self, id: SliceId, size: u32) -> Result<(), DataError> {
-        for key in self.shared.config.layout.blocks(id, size) {
-            self.remove_block(key).await?;
+    pub async fn remove_slice(self: &Rc<Self>, id: SliceId, size: u32) -> Result<(), DataError> {
+        let keys: Vec<BlockKey> = self.shared.config.layout.blocks(id, size).collect();
+        self.remove_blocks(&keys).await
+    }
+
+    /// Remove blocks, some at a time.
+    async fn remove_blocks(self: &Rc<Self>, keys: &[BlockKey]) -> Result<(), DataError> {
+        let Some((last, others)) = keys.split_last() else { return Ok(()) };
+        let permits = Permits::new(REMOVALS);
+        let mut removals = Vec::with_capacity(others.len());
+        for key in others {
+            let permit = permits.take().await;
+            let (sender, receiver) = oneshot();
+            let (data, key) = (Rc::clone(self), *key);
+            uring::spawn(async move {
+                sender.send(data.remove_block(key).await);
+                drop(permit);
+            });
+            removals.push(receiver);
+        }
+        self.remove_block(*last).await?;
+        for removal in removals {
+            removal.await.expect("a removal runs to its end")?;
         }
         Ok(())
     }

@@ -12,15 +12,18 @@ use super::geometry::{Span, parts};
 use super::overlay::{Overlay, Piece};
 use super::prefetch::Sessions;
 use super::slice::{SealedBlock, Slice, Source};
-use crate::meta::NewSlice;
+use crate::meta::NewSlices;
 use crate::object::{BlockKey, Layout};
 use crate::pages::Pool;
-use crate::types::{CHUNK_BYTES, Ino, SliceId, SliceRecord, Time};
+use crate::types::{Attr, CHUNK_BYTES, Ino, SliceId, SliceRecord, Time};
 
 /// Newest slices of a chunk that stay open though writes go elsewhere.
 const OPEN_NEWEST: usize = 4;
 /// Uncommitted slices a file may have; more writes wait.
 pub(super) const SLICES_MAX: usize = 1000;
+
+/// Slices of a chunk committed at once.
+const COMMIT_SLICES: usize = 100;
 
 /// A committed slice as a layer; id 0 is a hole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,8 +45,8 @@ enum Layer {
 struct Chunk {
     /// Oldest first.
     slices: Vec<Slice>,
-    /// Somebody is committing the oldest.
-    committing: bool,
+    /// So many of the oldest are being committed.
+    committing: usize,
 }
 
 /// What a write or a seal asks the caller to do.
@@ -90,6 +93,8 @@ pub(super) struct Extents {
     /// Moves whenever a list fetched before may be wrong.
     generation: u64,
     error: Option<DataError>,
+    /// As the last commit left them, until somebody takes them.
+    pub committed_attr: Option<Attr>,
     pub sessions: Sessions,
 }
 
@@ -117,6 +122,10 @@ impl Extents {
     pub fn accept(&mut self, write: &Incoming<'_>) -> Step {
         let mut step = Step::default();
         let (pos, block_bytes) = (write.span.pos, write.block_bytes);
+        if write.file_length <= write.span.offset() - u64::from(pos) {
+            // Whatever its list says, a chunk behind the end of the file reads as zeros.
+            self.lists.entry(write.span.chunk).or_default();
+        }
         let at = match self.writable(write.span, block_bytes, &mut step) {
             Some(at) => at,
             None => {
@@ -230,8 +239,7 @@ impl Extents {
     pub fn discard(&mut self) -> Vec<BlockKey> {
         let mut stored = Vec::new();
         for chunk in self.chunks.values_mut() {
-            let kept = usize::from(chunk.committing);
-            for slice in chunk.slices.drain(kept..) {
+            for slice in chunk.slices.drain(chunk.committing..) {
                 stored.extend(slice.stored_blocks());
             }
         }
@@ -245,49 +253,58 @@ impl Extents {
         }
     }
 
-    /// The next slice to commit, marked as being committed: the oldest of its chunk, all stored;
-    /// one that grows the file waits for older ones that do.
-    pub fn next_commit(&mut self, ino: Ino) -> Option<(u64, NewSlice)> {
-        let growing = self.chunks.values().flat_map(|chunk| &chunk.slices);
-        let oldest_growing = growing.filter(|slice| slice.grows).map(|slice| slice.seq).min();
-        for (index, chunk) in &mut self.chunks {
-            let Some(head) = chunk.slices.first() else { continue };
-            let in_turn = !head.grows || oldest_growing.is_none_or(|oldest| head.seq <= oldest);
-            if chunk.committing || !head.is_ready() || !in_turn {
-                continue;
-            }
-            let id = head.id.expect("a slice with stored blocks has an id");
-            chunk.committing = true;
-            let record = SliceRecord { pos: head.pos, id, size: head.len, off: 0, len: head.len };
-            let slice = NewSlice { ino, chunk: *index, record, mtime: head.mtime };
-            return Some((head.seq, slice));
+    /// The next slices to commit, marked as being committed: the oldest of a chunk, all stored.
+    /// One that grows the file waits for older ones in other chunks that do.
+    pub fn next_commit(&mut self, ino: Ino) -> Option<NewSlices> {
+        let growing: Vec<(u32, u64)> = self.oldest_growing().collect();
+        for (index, chunk) in self.chunks.iter_mut().filter(|(_, chunk)| chunk.committing == 0) {
+            let in_turn = |slice: &&Slice| {
+                let others = growing.iter().filter(|(other, _)| other != index);
+                let first = others.map(|(_, seq)| *seq).min().is_none_or(|seq| slice.seq < seq);
+                slice.is_ready() && (first || !slice.grows)
+            };
+            let ready = chunk.slices.iter().take(COMMIT_SLICES).take_while(in_turn);
+            let (records, mtimes): (Vec<_>, Vec<_>) =
+                ready.map(|slice| (slice.record(), slice.mtime)).unzip();
+            let Some(mtime) = mtimes.into_iter().max() else { continue };
+            chunk.committing = records.len();
+            return Some(NewSlices { ino, chunk: *index, records, mtime });
         }
         None
     }
 
-    /// What became of a commit; on failure the blocks of the slice.
+    /// Per chunk, the number of its oldest slice that grows the file.
+    fn oldest_growing(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.chunks.iter().filter_map(|(index, chunk)| {
+            let oldest = chunk.slices.iter().find(|slice| slice.grows)?;
+            Some((*index, oldest.seq))
+        })
+    }
+
+    /// What became of a commit; on failure the blocks of its slices.
     pub fn committed(
         &mut self,
-        seq: u64,
-        slice: &NewSlice,
+        chunk_index: u32,
+        records: &[SliceRecord],
         result: Result<(), DataError>,
     ) -> Vec<BlockKey> {
-        let chunk = self.chunks.get_mut(&slice.chunk).expect("a chunk stays while it commits");
-        assert!(std::mem::take(&mut chunk.committing), "a commit ends once");
-        let head = chunk.slices.remove(0);
-        assert_eq!(head.seq, seq, "slices of a chunk commit in order of creation");
-        self.drop_empty(slice.chunk);
+        let chunk = self.chunks.get_mut(&chunk_index).expect("a chunk stays while it commits");
+        assert_eq!(std::mem::take(&mut chunk.committing), records.len(), "a commit ends once");
+        let done: Vec<Slice> = chunk.slices.drain(..records.len()).collect();
+        let in_order = done.iter().zip(records).all(|(slice, record)| slice.record() == *record);
+        assert!(in_order, "slices of a chunk commit in order of creation");
+        self.drop_empty(chunk_index);
         self.generation += 1;
         match result {
             Ok(()) => {
-                if let Some(list) = self.lists.get_mut(&slice.chunk) {
-                    list.paint(piece_of(&slice.record));
+                if let Some(list) = self.lists.get_mut(&chunk_index) {
+                    records.iter().for_each(|record| list.paint(piece_of(record)));
                 }
                 Vec::new()
             }
             Err(error) => {
                 self.error.get_or_insert(error);
-                head.stored_blocks().collect()
+                done.iter().flat_map(Slice::stored_blocks).collect()
             }
         }
     }
@@ -355,27 +372,33 @@ impl Extents {
     pub fn sources(&self, span: Span, layout: Layout) -> Option<Vec<Source>> {
         let (start, end) = (span.pos, span.pos + span.len);
         let dirty = self.chunks.get(&span.chunk).map_or(&[][..], |chunk| &chunk.slices);
-        let mut seen: Overlay<Layer> = Overlay::default();
-        if let Some(list) = self.lists.get(&span.chunk) {
-            for Piece { pos, len, off, layer } in list.visible(start, end) {
-                seen.paint(Piece { pos, len, off, layer: Layer::Committed(layer) });
+        let list = self.lists.get(&span.chunk);
+        let mut sources = Vec::new();
+        if dirty.is_empty() {
+            for (piece, len) in list?.cover(start, end) {
+                committed_sources(piece, len, layout, &mut sources);
             }
+            return Some(sources);
+        }
+        let mut seen: Overlay<Layer> = Overlay::default();
+        for Piece { pos, len, off, layer } in list.iter().flat_map(|list| list.visible(start, end))
+        {
+            seen.paint(Piece { pos, len, off, layer: Layer::Committed(layer) });
         }
         for (at, slice) in dirty.iter().enumerate().filter(|(_, s)| s.overlaps(start, span.len)) {
             seen.paint(Piece { pos: slice.pos, len: slice.len, off: 0, layer: Layer::Dirty(at) });
         }
-        let known = self.lists.contains_key(&span.chunk);
-        let mut sources = Vec::new();
         for (piece, len) in seen.cover(start, end) {
             match piece {
-                None if !known => return None,
-                None => sources.push(Source::Zero(len)),
+                None if list.is_none() => return None,
                 Some(Piece { off, layer: Layer::Dirty(at), .. }) => {
                     dirty[at].sources(off, len, layout.block_bytes(), &mut sources);
                 }
-                Some(Piece { off, layer: Layer::Committed(slice), .. }) => {
-                    committed_sources(slice, off, len, layout, &mut sources);
+                Some(Piece { pos, len, off, layer: Layer::Committed(layer) }) => {
+                    let piece = Piece { pos, len, off, layer };
+                    committed_sources(Some(piece), len, layout, &mut sources);
                 }
+                None => sources.push(Source::Zero(len)),
             }
         }
         Some(sources)
@@ -396,16 +419,19 @@ fn piece_of(record: &SliceRecord) -> Piece<Committed> {
     Piece { pos: record.pos, len: record.len, off: record.off, layer }
 }
 
-fn committed_sources(slice: Committed, off: u32, len: u32, layout: Layout, into: &mut Vec<Source>) {
-    if slice.id == 0 {
+/// Where the bytes of a committed piece are; holes and gaps are zeros.
+fn committed_sources(
+    piece: Option<Piece<Committed>>,
+    len: u32,
+    layout: Layout,
+    into: &mut Vec<Source>,
+) {
+    let Some(piece) = piece.filter(|piece| piece.layer.id != 0) else {
         into.push(Source::Zero(len));
         return;
-    }
-    for part in parts(off, len, layout.block_bytes()) {
-        into.push(Source::Block(
-            layout.block(slice.id, slice.size, part.index),
-            part.off,
-            part.len,
-        ));
+    };
+    let Committed { id, size } = piece.layer;
+    for part in parts(piece.off, len, layout.block_bytes()) {
+        into.push(Source::Block(layout.block(id, size, part.index), part.off, part.len));
     }
 }

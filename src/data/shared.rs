@@ -3,9 +3,12 @@
 //! Owns the table of files and the list of open slices. All locks are short: a closure runs under
 //! them and nothing waits. Does not own any I/O (`Data` does, per core).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 
 use super::blocks::Flights;
 use super::extents::{Extents, Step};
@@ -37,6 +40,8 @@ pub struct DataConfig {
     pub cache_large_writes: bool,
     /// Blocks stored at a time, all cores together.
     pub uploads: usize,
+    /// Objects or parts of them fetched at a time, all cores together.
+    pub downloads: usize,
     /// Tries of a request to the store or the engine before a write or read fails.
     pub tries: u32,
     /// Bytes read ahead of a sequential reader at most; 0 turns it off.
@@ -65,18 +70,19 @@ struct OpenSlice {
     born_ns: u64,
 }
 
-type Shard = Mutex<HashMap<Ino, Arc<File>>>;
+type Files = HashMap<Ino, Arc<File>, RandomState>;
 
 /// What the cores share; one per mount.
 pub struct DataShared {
     pub(super) config: DataConfig,
     pub(super) uploads: Arc<Permits>,
+    pub(super) downloads: Arc<Permits>,
     /// Blocks fetched ahead of readers at a time.
     pub(super) readahead: Arc<Permits>,
     /// Blocks fetched around random reads at a time.
     pub(super) prefetch: Option<Arc<Permits>>,
     pub(super) flights: Flights,
-    files: [Shard; SHARDS],
+    files: [Mutex<Files>; SHARDS],
     open: Mutex<BTreeMap<u64, OpenSlice>>,
     pub(super) next_seq: AtomicU64,
     /// Blocks that are sealed and whose pages are still to go home.
@@ -96,6 +102,7 @@ impl DataShared {
             readahead: Permits::new(ahead.max(1) as usize),
             prefetch: (config.prefetch > 0).then(|| Permits::new(config.prefetch)),
             uploads: Permits::new(config.uploads.max(1)),
+            downloads: Permits::new(config.downloads.max(1)),
             flights: Flights::default(),
             files: std::array::from_fn(|_| Mutex::default()),
             open: Mutex::default(),
@@ -105,7 +112,7 @@ impl DataShared {
         })
     }
 
-    fn shard(&self, ino: Ino) -> MutexGuard<'_, HashMap<Ino, Arc<File>>> {
+    fn shard(&self, ino: Ino) -> MutexGuard<'_, Files> {
         locked(&self.files[ino.0 as usize % SHARDS])
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::geometry::parts;
 use crate::object::BlockKey;
 use crate::pages::{PAGE_BYTES, Page, PageMut, Pool};
-use crate::types::{CHUNK_BYTES, SliceId, Time};
+use crate::types::{CHUNK_BYTES, SliceId, SliceRecord, Time};
 
 /// One block of a slice.
 pub(super) enum Block {
@@ -162,6 +162,13 @@ impl Slice {
     /// Whether all of it is in the store and nothing can be added.
     pub fn is_ready(&self) -> bool {
         self.sealed && self.blocks.iter().all(|block| matches!(block, Block::Stored(_)))
+    }
+
+    /// The record that makes it visible, once it is ready.
+    pub fn record(&self) -> SliceRecord {
+        assert!(self.is_ready(), "only what is stored becomes visible");
+        let id = self.id.expect("a slice with stored blocks has an id");
+        SliceRecord { pos: self.pos, id, size: self.len, off: 0, len: self.len }
     }
 
     /// Blocks that are in the store.

@@ -9,19 +9,26 @@ use std::sync::Arc;
 use super::Data;
 use super::error::DataError;
 use super::shared::File;
-use crate::meta::NewSlice;
+use crate::meta::NewSlices;
+use crate::types::Attr;
 
 impl Data {
-    /// Commit every slice of a file whose turn it is.
+    /// Commit every slice of a file whose turn it is, many of a chunk at once.
     pub(super) async fn commit_ready(self: &Rc<Self>, file: &Arc<File>) {
-        while let Some((seq, slice)) = file.with(|extents| extents.next_commit(file.ino)) {
-            let result = self.push(slice).await;
+        while let Some(slices) = file.with(|extents| extents.next_commit(file.ino)) {
+            let (chunk, records) = (slices.chunk, slices.records.clone());
+            let result = self.push(slices).await;
             if let Err(error) = &result {
-                tracing::error!(ino = file.ino.0, chunk = slice.chunk, %error, "data not committed");
+                tracing::error!(ino = file.ino.0, chunk, %error, "data not committed");
             }
-            // After an unclear error the record may exist: its objects stay for garbage collection.
+            // After an unclear error the records may exist: objects stay for garbage collection.
             let certain = matches!(result, Err(DataError::Posix(_) | DataError::Full(_)));
-            let lost = file.with(|extents| extents.committed(seq, &slice, result));
+            let lost = file.with(|extents| {
+                if let Ok(attr) = &result {
+                    extents.committed_attr = Some(attr.clone());
+                }
+                extents.committed(chunk, &records, result.map(|_| ()))
+            });
             file.moved.open();
             if certain {
                 self.remove_later(lost);
@@ -29,11 +36,11 @@ impl Data {
         }
     }
 
-    async fn push(&self, slice: NewSlice) -> Result<(), DataError> {
+    async fn push(&self, slices: NewSlices) -> Result<Attr, DataError> {
         let mut tries = self.patience();
         loop {
-            match self.slices.push(slice).await {
-                Ok(_) => return Ok(()),
+            match self.slices.push(slices.clone()).await {
+                Ok(attr) => return Ok(attr),
                 Err(error) if !super::patience::is_passing(&error) || !tries.pause().await => {
                     return Err(error.into());
                 }

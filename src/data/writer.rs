@@ -13,7 +13,7 @@ use super::extents::{Incoming, Pending, SLICES_MAX, Step};
 use super::geometry::{Span, spans};
 use super::shared::File;
 use crate::stdx::{monotonic_ns, now};
-use crate::types::{FILE_BYTES_END, Ino, Time};
+use crate::types::{Attr, FILE_BYTES_END, Ino, Time};
 use crate::uring;
 
 /// While so many blocks fly, pages will come home without sealing more.
@@ -169,6 +169,11 @@ impl Data {
     /// What is dirty of a file, if anything: the end of its bytes and the time of the last write.
     pub fn pending(&self, ino: Ino) -> Option<Pending> {
         self.shared.known(ino)?.with(|extents| extents.pending())
+    }
+
+    /// The attributes as the last commit of dirty data left them, once per commit.
+    pub fn take_committed_attr(&self, ino: Ino) -> Option<Attr> {
+        self.shared.known(ino)?.with(|extents| extents.committed_attr.take())
     }
 
     /// The file's times were set: dirty data commits with this mtime unless more is written.

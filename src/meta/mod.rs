@@ -22,7 +22,7 @@ pub use plan::create::NewNode;
 pub use plan::remove::Removed;
 pub use plan::rename::{EXCHANGE, NO_REPLACE};
 pub use plan::{Rules, Who};
-pub use slices::{MetaError, NewSlice, Slices};
+pub use slices::{MetaError, NewSlices, Slices};
 pub use txn::{
     Commit, Counter, Expect, Flock, Key, LockOwner, Mutation, NodeField, Outcome, Patch, Plock,
     SetNode, Value,

@@ -19,16 +19,16 @@ pub enum MetaError {
     Engine(#[from] EngineError),
 }
 
-/// A slice whose data is safe, about to become visible.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NewSlice {
+/// Slices of one chunk whose data is safe, about to become visible.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSlices {
     /// File.
     pub ino: Ino,
     /// Chunk index.
     pub chunk: u32,
-    /// The record to append.
-    pub record: SliceRecord,
-    /// Time of the last write into it.
+    /// The records to append, in this order.
+    pub records: Vec<SliceRecord>,
+    /// Time of the last write into them.
     pub mtime: Time,
 }
 
@@ -40,9 +40,9 @@ pub trait Slices {
     /// The records of a chunk, oldest first.
     fn chunk(&self, ino: Ino, chunk: u32) -> Local<'_, Result<Vec<SliceRecord>, MetaError>>;
 
-    /// Append one slice, grow the length to its end, move the times; the attributes afterwards.
+    /// Append slices, grow the length to their end, move the times; the attributes afterwards.
     /// ENOENT: the file is gone, the caller removes the objects it uploaded.
-    fn push(&self, slice: NewSlice) -> Local<'_, Result<Attr, MetaError>>;
+    fn push(&self, slices: NewSlices) -> Local<'_, Result<Attr, MetaError>>;
 
     /// Drop a deleted file's chunk lists; the slices (id, size) that nobody refers to any more.
     /// Their objects may be deleted, then `forget_slices` is called.

@@ -6,7 +6,7 @@ use super::{Meta, SLICE_BATCH, node_in, now};
 use crate::meta::engine::Local;
 use crate::meta::overlay::overlay;
 use crate::meta::plan::content::{by_chunk, fallocate, push, share, truncate};
-use crate::meta::slices::{MetaError, NewSlice, Slices};
+use crate::meta::slices::{MetaError, NewSlices, Slices};
 use crate::meta::txn::{Commit, Counter, Expect, Key, Mutation, Outcome, Value};
 use crate::types::{Attr, CHUNK_BYTES, Ino, SliceId, SliceRecord};
 
@@ -124,10 +124,10 @@ impl Slices for Meta {
         })
     }
 
-    fn push(&self, slice: NewSlice) -> Local<'_, Result<Attr, MetaError>> {
+    fn push(&self, slices: NewSlices) -> Local<'_, Result<Attr, MetaError>> {
         Box::pin(async move {
             self.writable()?;
-            match self.engine.commit(push(&slice, now())).await? {
+            match self.engine.commit(push(slices, now())).await? {
                 Outcome::Applied(nodes) => {
                     Ok(nodes.into_iter().next().flatten().ok_or(Errno::NOENT)?)
                 }

@@ -6,7 +6,7 @@ use super::session::hour_name;
 use super::*;
 use crate::meta::plan::Who;
 use crate::meta::plan::create::NewNode;
-use crate::meta::slices::{NewSlice, Slices};
+use crate::meta::slices::{NewSlices, Slices};
 use crate::meta::sqlite::SqliteFile;
 use crate::types::{FileType, SliceRecord, Time, charged_bytes};
 use crate::uring::block_on;
@@ -108,7 +108,8 @@ fn slices_grow_files_and_go_with_them() {
         let (f, _) = meta.create(Ino::ROOT, b"f", &new(FileType::File), ROOT).await.unwrap();
         let id = meta.next_slice_id().await.unwrap();
         let record = SliceRecord { pos: 100, id, size: 9000, off: 0, len: 9000 };
-        let slice = NewSlice { ino: f, chunk: 1, record, mtime: Time { sec: 9, nsec: 9 } };
+        let slice =
+            NewSlices { ino: f, chunk: 1, records: vec![record], mtime: Time { sec: 9, nsec: 9 } };
         assert_eq!(meta.push(slice).await.unwrap().length, (64 << 20) + 9100);
         let (g, _) = meta.create(Ino::ROOT, b"g", &new(FileType::File), ROOT).await.unwrap();
         let copied = meta.copy_range((f, 64 << 20), (g, 10), 5000).await.unwrap();

@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 
 use super::Rules;
-use crate::meta::slices::NewSlice;
+use crate::meta::slices::NewSlices;
 use crate::meta::txn::{Commit, Counter, Expect, Mutation, NodeField, Patch, SetNode};
 use crate::types::{
     Attr, CHUNK_BYTES, FLAG_APPEND, FLAG_IMMUTABLE, FileType, Ino, SliceRecord, Time, charged_bytes,
@@ -33,23 +33,17 @@ pub(in crate::meta) fn by_chunk(start: u64, end: u64) -> impl Iterator<Item = (u
     })
 }
 
-/// Append one slice.
-pub(in crate::meta) fn push(slice: &NewSlice, now: Time) -> Commit {
-    let record = slice.record;
-    let end = u64::from(slice.chunk) * CHUNK_BYTES + u64::from(record.pos) + u64::from(record.len);
-    let patch = Patch {
-        mtime: Some(slice.mtime),
-        ctime: Some(now),
-        length_at_least: Some(end),
-        ..Patch::default()
-    };
+/// Append slices to a chunk.
+pub(in crate::meta) fn push(slices: NewSlices, now: Time) -> Commit {
+    let NewSlices { ino, chunk, records, mtime } = slices;
+    let ends = records.iter().map(|record| u64::from(record.pos) + u64::from(record.len));
+    let end = ends.max().map(|end| u64::from(chunk) * CHUNK_BYTES + end);
+    let patch =
+        Patch { mtime: Some(mtime), ctime: Some(now), length_at_least: end, ..Patch::default() };
     Commit {
-        expects: vec![Expect::Node(slice.ino, FileType::File)],
-        mutations: vec![
-            Mutation::PushSlices(slice.ino, slice.chunk, vec![record]),
-            Mutation::Patch(slice.ino, patch),
-        ],
-        returns: vec![slice.ino],
+        expects: vec![Expect::Node(ino, FileType::File)],
+        mutations: vec![Mutation::PushSlices(ino, chunk, records), Mutation::Patch(ino, patch)],
+        returns: vec![ino],
     }
 }
 
