@@ -93,6 +93,8 @@ pub(super) struct Extents {
     /// Moves whenever a list fetched before may be wrong.
     generation: u64,
     error: Option<DataError>,
+    /// Blocks whose upload was given up: chunk, number of the slice, index.
+    left: Vec<(u32, u64, u32)>,
     /// As the last commit left them, until somebody takes them.
     pub committed_attr: Option<Attr>,
     pub sessions: Sessions,
@@ -307,6 +309,27 @@ impl Extents {
                 done.iter().flat_map(Slice::stored_blocks).collect()
             }
         }
+    }
+
+    /// The upload of a block was given up.
+    pub fn leave_block(&mut self, chunk: u32, seq: u64, index: u32) {
+        self.left.push((chunk, seq, index));
+    }
+
+    /// A commit was given up; whether it went through is not known.
+    pub fn leave_commit(&mut self, chunk: u32) {
+        let chunk = self.chunks.get_mut(&chunk).expect("a chunk stays while it commits");
+        chunk.committing = 0;
+    }
+
+    /// Blocks to be stored again after their uploads were given up.
+    pub fn take_left(&mut self) -> Vec<SealedBlock> {
+        let left = std::mem::take(&mut self.left);
+        let blocks = left.into_iter().filter_map(|(chunk, seq, index)| {
+            let pages = self.find(chunk, seq)?.sealed_pages(index)?;
+            Some(SealedBlock { chunk, seq, index, pages })
+        });
+        blocks.collect()
     }
 
     /// What is dirty, if anything.

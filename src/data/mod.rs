@@ -1,9 +1,9 @@
 //! File bytes: the one join of metadata, staging and objects. Does not know FUSE or other cores.
 //!
 //! Owns dirty data and the order data before metadata before visible. `Data` belongs to a core;
-//! `DataShared` is what the cores of a mount share. Futures here are driven to their end: a flush
-//! that is dropped half-way leaves its slice to nobody.
+//! `DataShared` is what the cores of a mount share.
 
+mod abandoned;
 mod blocks;
 mod deleter;
 mod error;

@@ -84,6 +84,8 @@ pub struct DataShared {
     pub(super) flights: Flights,
     files: [Mutex<Files>; SHARDS],
     open: Mutex<BTreeMap<u64, OpenSlice>>,
+    /// Files with work that was given up.
+    left_behind: Mutex<Vec<Arc<File>>>,
     pub(super) next_seq: AtomicU64,
     /// Blocks that are sealed and whose pages are still to go home.
     flying: AtomicUsize,
@@ -106,6 +108,7 @@ impl DataShared {
             flights: Flights::default(),
             files: std::array::from_fn(|_| Mutex::default()),
             open: Mutex::default(),
+            left_behind: Mutex::default(),
             next_seq: AtomicU64::new(1),
             flying: AtomicUsize::new(0),
             config,
@@ -178,6 +181,27 @@ impl DataShared {
     /// Drop slices from the list that turned out not to be open.
     pub(super) fn not_open(&self, seq: u64) {
         locked(&self.open).remove(&seq);
+    }
+
+    /// Work on a file was given up; somebody has to take it up.
+    pub(super) fn leave_behind(&self, file: &Arc<File>) {
+        locked(&self.left_behind).push(Arc::clone(file));
+    }
+
+    /// Files with work to be taken up.
+    pub(super) fn take_left_behind(&self) -> Vec<Arc<File>> {
+        std::mem::take(&mut locked(&self.left_behind))
+    }
+
+    /// Files with dirty data.
+    pub(super) fn dirty_files(&self) -> Vec<Ino> {
+        let mut dirty = Vec::new();
+        for shard in &self.files {
+            let files = locked(shard);
+            let found = files.values().filter(|file| file.with(|e| e.newest() > 0));
+            dirty.extend(found.map(|file| file.ino));
+        }
+        dirty
     }
 
     /// So many blocks set out.

@@ -159,6 +159,14 @@ impl Slice {
         *block = Block::Stored(key);
     }
 
+    /// The pages of a block that is on its way to the store.
+    pub fn sealed_pages(&self, index: u32) -> Option<Vec<Page>> {
+        match &self.blocks[index as usize] {
+            Block::Sealed(pages) => Some(pages.clone()),
+            Block::Open(_) | Block::Stored(_) => None,
+        }
+    }
+
     /// Whether all of it is in the store and nothing can be added.
     pub fn is_ready(&self) -> bool {
         self.sealed && self.blocks.iter().all(|block| matches!(block, Block::Stored(_)))

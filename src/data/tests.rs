@@ -300,7 +300,7 @@ async fn equals_the_model(steps: Vec<Step>, world: World) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn reads_equal_a_plain_file(steps in steps()) {
@@ -367,6 +367,38 @@ fn one_small_file_is_one_object_and_one_commit() {
         assert_eq!(world.objects().await, 1);
         assert_eq!(world.read(0, 100, 5).await, b"hello");
         assert_eq!(world.table.fetched.get(), 0, "a list is known by who made it");
+    });
+}
+
+#[test]
+fn a_flush_given_up_anywhere_is_finished_by_the_next() {
+    for patience in (0..1500).step_by(25) {
+        let world = World::new(1 << 20, Compression::None);
+        uring::block_on(async {
+            let bytes = noise(patience, 150_000);
+            world.data.write(INO, 0, &bytes, 0).await.expect("taken");
+            let patience = std::time::Duration::from_micros(patience);
+            let first = uring::timeout(patience, world.data.flush(INO)).await;
+            assert!(matches!(first, Ok(Ok(())) | Err(_)));
+            world.data.flush_all().await.expect("flushed");
+            assert_eq!((world.data.pending(INO), world.data.shared.flying()), (None, 0));
+            world.data.invalidate(INO);
+            assert!(world.read(0, 150_000, 150_000).await == bytes);
+        });
+    }
+}
+
+#[test]
+fn the_tick_takes_up_what_was_given_up() {
+    let world = World::new(1 << 20, Compression::None);
+    uring::block_on(async {
+        uring::spawn(Rc::clone(&world.data).tick());
+        world.data.write(INO, 0, b"given up", 0).await.expect("taken");
+        let none = std::time::Duration::ZERO;
+        let first = uring::timeout(none, world.data.flush(INO)).await;
+        assert!(first.is_err());
+        uring::sleep(std::time::Duration::from_millis(500)).await;
+        assert_eq!(world.table.pushed.borrow().len(), 1);
     });
 }
 

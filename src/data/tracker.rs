@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Data;
+use super::abandoned::{InHand, Work};
 use super::error::DataError;
 use super::shared::File;
 use crate::meta::NewSlices;
@@ -17,7 +18,9 @@ impl Data {
     pub(super) async fn commit_ready(self: &Rc<Self>, file: &Arc<File>) {
         while let Some(slices) = file.with(|extents| extents.next_commit(file.ino)) {
             let (chunk, records) = (slices.chunk, slices.records.clone());
+            let in_hand = InHand::new(&self.shared, file, Work::Commit(chunk));
             let result = self.push(slices).await;
+            in_hand.done();
             if let Err(error) = &result {
                 tracing::error!(ino = file.ino.0, chunk, %error, "data not committed");
             }

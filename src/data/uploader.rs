@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Data;
+use super::abandoned::{InHand, Work};
 use super::error::DataError;
 use super::extents::Step;
 use super::shared::File;
@@ -33,7 +34,10 @@ impl Data {
     /// Store one block, then commit whatever became ready by it.
     pub(super) async fn upload(self: &Rc<Self>, file: &Arc<File>, block: SealedBlock) {
         let (chunk, seq) = (block.chunk, block.seq);
+        let work = Work::Block(chunk, seq, block.index);
+        let in_hand = InHand::new(&self.shared, file, work);
         let stored = self.store_block(file, block).await;
+        in_hand.done();
         // Before its pages go home: who counts on what flies (`relieve`) is woken by them.
         self.shared.land();
         let orphans = match stored {

@@ -163,7 +163,17 @@ impl Data {
                 return error;
             }
             file.moved.wait(ticket).await;
+            self.resume(&file).await;
         }
+    }
+
+    /// Store and commit all that is dirty of all files, as before an unmount; the first error.
+    pub async fn flush_all(self: &Rc<Self>) -> Result<(), DataError> {
+        let mut done = Ok(());
+        for ino in self.shared.dirty_files() {
+            done = done.and(self.flush(ino).await);
+        }
+        done
     }
 
     /// What is dirty of a file, if anything: the end of its bytes and the time of the last write.
@@ -203,11 +213,12 @@ impl Data {
         self.remove_later(stored);
     }
 
-    /// Seal idle and old slices, forever; one core of a mount runs this.
+    /// Seal idle and old slices and take up what was given up, forever; one core of a mount runs this.
     pub async fn tick(self: Rc<Self>) {
         loop {
             uring::sleep(TICK).await;
             self.seal_idle(monotonic_ns());
+            self.resume_all();
         }
     }
 
