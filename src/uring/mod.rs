@@ -12,7 +12,7 @@ mod reactor;
 mod ring;
 mod timer;
 
-pub use ops::poll_readable;
+pub use ops::{poll_readable, poll_readable_alone};
 pub use reactor::{block_on, spawn};
 pub use timer::{Elapsed, sleep, timeout};
 

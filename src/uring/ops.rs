@@ -70,7 +70,16 @@ pub(super) async fn with_buffer(
 
 /// Wait until a descriptor has something to read (or its other end is gone).
 pub async fn poll_readable(fd: &impl AsFd) -> io::Result<()> {
+    poll(fd, libc::POLLIN as u32).await
+}
+
+/// As [`poll_readable`]; of several cores that wait so on one thing, one is woken.
+pub async fn poll_readable_alone(fd: &impl AsFd) -> io::Result<()> {
+    poll(fd, libc::POLLIN as u32 | libc::EPOLLEXCLUSIVE as u32).await
+}
+
+async fn poll(fd: &impl AsFd, events: u32) -> io::Result<()> {
     let fd = types::Fd(fd.as_fd().as_raw_fd());
-    let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).build();
+    let entry = opcode::PollAdd::new(fd, events).build();
     Operation::start(Kept::Nothing, |_| entry).await.0.map(|_| ())
 }

@@ -1,0 +1,143 @@
+//! Both transports against the real kernel. Needs root and /dev/fuse; without them it says so.
+
+#![allow(clippy::unwrap_used)] // a test as a whole
+
+#[path = "../benches/transport/null_fs.rs"]
+mod null_fs;
+
+use std::fs;
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jfs_uring::core;
+use jfs_uring::fuse::{MountOptions, Session, Transport, Wishes, mount, panic_count, unmount};
+use null_fs::NullFs;
+
+/// Run `check` inside a mount.
+fn with_mount(over_uring: bool, cores: usize, check: impl FnOnce(&Path, &NullFs)) {
+    if !rustix::process::geteuid().is_root() || !Path::new("/dev/fuse").exists() {
+        eprintln!("skipped: needs root and /dev/fuse");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("mount");
+    fs::create_dir(&target).unwrap();
+    let options = MountOptions {
+        source: "transport-test".to_owned(),
+        read_only: false,
+        allow_other: true,
+        default_permissions: true,
+        over_uring,
+    };
+    let device = match mount(&target, &options) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            eprintln!("skipped: root may not mount here");
+            return;
+        }
+        mounted => mounted.unwrap(),
+    };
+    let wishes = Wishes { over_uring, ..Wishes::default() };
+    let session = Session::negotiate(device, &wishes).unwrap();
+    let served = session.transport;
+    let switch = fs::read_to_string("/sys/module/fuse/parameters/enable_uring");
+    let offered = switch.is_ok_and(|told| told.trim() == "Y");
+    assert_eq!(served == Transport::OverUring, over_uring && offered);
+    let files = NullFs::new(true);
+    let shared = files.clone();
+    let server = thread::spawn(move || core::run(session, cores, move |_| shared.handler()));
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&target, &files)));
+    unmount(&target, outcome.is_err()).unwrap();
+    server.join().unwrap().unwrap();
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn everyday(target: &Path, files: &NullFs) {
+    let dir = target.join("dir");
+    fs::create_dir(&dir).unwrap();
+    let path = dir.join("file");
+    let content: Vec<u8> = (0..3_000_001u32).map(|at| (at / 3) as u8).collect();
+    let mut file = fs::File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+    file.write_all(&content).unwrap();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    let mut back = Vec::new();
+    file.read_to_end(&mut back).unwrap();
+    assert!(back == content);
+    drop(file);
+    assert!(fs::read(&path).unwrap() == content);
+    assert_eq!(fs::metadata(&path).unwrap().len(), 3_000_001);
+    assert_eq!(fs::metadata(dir.join("none")).unwrap_err().kind(), ErrorKind::NotFound);
+    for number in 0..500 {
+        fs::write(dir.join(format!("a-name-that-takes-room-{number}")), b"x").unwrap();
+    }
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 501);
+    for number in 0..500 {
+        fs::remove_file(dir.join(format!("a-name-that-takes-room-{number}"))).unwrap();
+    }
+    let began = Instant::now();
+    while files.forgotten() < 500 {
+        assert!(began.elapsed() < Duration::from_secs(5), "inodes are forgotten");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Requests that wait do not hold up others, keep their data, and a panic is one failed call.
+fn waits_and_panics(target: &Path) {
+    let before = panic_count();
+    let broken = fs::metadata(target.join("panic")).unwrap_err();
+    assert_eq!(broken.raw_os_error(), Some(libc::EIO));
+    assert!(panic_count() > before);
+    let began = Instant::now();
+    thread::scope(|scope| {
+        for number in 0..40 {
+            scope.spawn(move || fs::metadata(target.join(format!("slow-{number}"))).unwrap_err());
+        }
+        for number in 0..8u8 {
+            scope.spawn(move || {
+                let path = target.join(format!("late-{number}"));
+                let file =
+                    fs::File::options().read(true).write(true).create_new(true).open(path).unwrap();
+                let content = vec![number; 500_000];
+                file.write_all_at(&content, 77).unwrap();
+                let mut back = vec![0xff; 500_000];
+                file.read_exact_at(&mut back, 77).unwrap();
+                assert!(back == content);
+            });
+        }
+    });
+    assert!(began.elapsed() < Duration::from_secs(5), "waits run side by side");
+}
+
+fn all(target: &Path, files: &NullFs) {
+    everyday(target, files);
+    waits_and_panics(target);
+}
+
+#[test]
+fn over_uring_a_core_per_cpu() {
+    with_mount(true, core::possible_cpus(), all);
+}
+
+#[test]
+fn over_uring_one_core_serves_all_queues() {
+    with_mount(true, 1, all);
+}
+
+#[test]
+fn over_uring_more_cores_than_queues() {
+    with_mount(true, core::possible_cpus() + 1, all);
+}
+
+#[test]
+fn dev_fuse_two_cores() {
+    with_mount(false, 2, all);
+}
+
+#[test]
+fn dev_fuse_one_core() {
+    with_mount(false, 1, all);
+}
