@@ -11,13 +11,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::cpus::{allowed_cpus, possible_cpus, stay_on};
-use crate::fuse::transport::{clone_device, dev_fuse, over_uring};
+use crate::fuse::transport::dev_fuse::{self, Wait};
+use crate::fuse::transport::{clone_device, over_uring};
 use crate::fuse::{Handler, Session, Transport};
 use crate::stdx::Gate;
 use crate::uring;
 
 /// How long FORGET and INTERRUPT may gather while requests come over the ring.
 const SIDE_PACE: Duration = Duration::from_millis(20);
+/// Cores that look at `/dev/fuse` whenever something comes. Measured with a caller on the first of
+/// two CPUs: stat 5.6 µs, and 35 µs when the cores are woken in turns.
+const OPEN_WAITERS: usize = 4;
 /// Niceness of cores, where the system allows it: callers wait for them, not the other way round.
 const NICE: i32 = -10;
 
@@ -101,15 +105,16 @@ impl Shared {
         handler: &Rc<dyn Handler>,
     ) -> io::Result<()> {
         let handler = Rc::clone(handler);
+        let wait = if number < OPEN_WAITERS { Wait::Open } else { Wait::InTurn };
         if self.transport == Transport::DevFuse {
-            return dev_fuse::serve(own, self.payload_bytes, None, handler).await;
+            return dev_fuse::serve(own, self.payload_bytes, wait, handler).await;
         }
         let side = self.side.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(side) = side {
             let (payload_bytes, handler) = (self.payload_bytes, Rc::clone(&handler));
             uring::spawn(async move {
-                let pace = Some(SIDE_PACE);
-                if let Err(error) = dev_fuse::serve(side, payload_bytes, pace, handler).await {
+                let gather = Wait::Gather(SIDE_PACE);
+                if let Err(error) = dev_fuse::serve(side, payload_bytes, gather, handler).await {
                     tracing::error!(%error, "forgotten inodes are no longer heard of");
                 }
             });
@@ -121,7 +126,7 @@ impl Shared {
             // The kernel has gone back to the device; so do we.
             Err(error) => {
                 tracing::warn!(%error, "FUSE over io_uring was refused; using /dev/fuse");
-                dev_fuse::serve(own, self.payload_bytes, None, handler).await
+                dev_fuse::serve(own, self.payload_bytes, wait, handler).await
             }
         }
     }

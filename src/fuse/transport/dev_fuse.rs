@@ -22,7 +22,7 @@ use crate::fuse::encode::{Encoded, Shape, encode};
 use crate::fuse::handler::{Handler, guarded};
 use crate::pages::Region;
 use crate::stdx::Gate;
-use crate::uring::{poll_readable_alone, sleep, spawn};
+use crate::uring::{poll_readable, poll_readable_alone, sleep, spawn};
 use crate::vfs::op::{Payload, Reply};
 
 /// Read buffers of one core; a write that waits keeps one.
@@ -39,17 +39,28 @@ const PIECES_MAX: usize = libc::UIO_MAXIOV as usize;
 /// Opcodes that have no reply.
 const SILENT: [u32; 2] = [opcode::FORGET, opcode::BATCH_FORGET];
 
+/// How a core waits for the next message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Woken by every message: the core on the caller's CPU is there first, without a wake-up
+    /// across. For a few cores; each costs the others a look in vain.
+    Open,
+    /// Woken in turns with the others that wait so.
+    InTurn,
+    /// As `Open`, and let more messages gather for this long.
+    Gather(Duration),
+}
+
 /// Answer what comes through `device` (non-blocking) until the kernel lets go of the mount.
 ///
-/// `payload_bytes` is the largest write, as agreed in INIT. With a `pace`, messages are taken in
-/// batches that long after the first arrived.
+/// `payload_bytes` is the largest write, as agreed in INIT.
 ///
 /// # Errors
 /// When the device cannot be read.
 pub async fn serve(
     device: OwnedFd,
     payload_bytes: usize,
-    pace: Option<Duration>,
+    wait: Wait,
     handler: Rc<dyn Handler>,
 ) -> io::Result<()> {
     let device = Rc::new(Device {
@@ -62,9 +73,13 @@ pub async fn serve(
         changed: Gate::default(),
     });
     loop {
-        poll_readable_alone(&device.fd).await?;
-        if let Some(pace) = pace {
-            sleep(pace).await;
+        match wait {
+            Wait::Open => poll_readable(&device.fd).await?,
+            Wait::InTurn => poll_readable_alone(&device.fd).await?,
+            Wait::Gather(time) => {
+                poll_readable(&device.fd).await?;
+                sleep(time).await;
+            }
         }
         for _ in 0..TURN_REQUESTS {
             match device.take_in().await {
