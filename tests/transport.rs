@@ -7,8 +7,9 @@ mod null_fs;
 
 use std::fs;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -112,9 +113,31 @@ fn waits_and_panics(target: &Path) {
     assert!(began.elapsed() < Duration::from_secs(5), "waits run side by side");
 }
 
+/// A caller that is killed while it waits gets away, and its mount lives on.
+fn interrupted_callers(target: &Path) {
+    // A name each: the kernel lets one caller at a time look a name up.
+    let started = |number| {
+        let name = target.join(format!("stuck-{number}"));
+        Command::new("stat").arg(name).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut callers: Vec<_> = (0..4).map(started).collect();
+    thread::sleep(Duration::from_millis(100));
+    for caller in &mut callers {
+        assert!(caller.try_wait().unwrap().is_none(), "it waits for an answer");
+        caller.kill().unwrap();
+    }
+    let began = Instant::now();
+    for caller in &mut callers {
+        caller.wait().unwrap();
+    }
+    assert!(began.elapsed() < Duration::from_secs(2));
+    fs::metadata(target).unwrap();
+}
+
 fn all(target: &Path, files: &NullFs) {
     everyday(target, files);
     waits_and_panics(target);
+    interrupted_callers(target);
 }
 
 #[test]
@@ -140,4 +163,17 @@ fn dev_fuse_two_cores() {
 #[test]
 fn dev_fuse_one_core() {
     with_mount(false, 1, all);
+}
+
+#[test]
+fn an_aborted_connection_ends_the_cores() {
+    for over_uring in [true, false] {
+        with_mount(over_uring, 2, |target, _| {
+            let minor = fs::metadata(target).unwrap().dev() & 0xff;
+            let control = format!("/sys/fs/fuse/connections/{minor}/abort");
+            if fs::write(&control, "1").is_ok() {
+                fs::metadata(target.join("name")).unwrap_err();
+            }
+        });
+    }
 }

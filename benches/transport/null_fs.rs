@@ -1,6 +1,6 @@
 //! A file system that answers at once: names and lengths in memory, data dropped or kept.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::ready;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +9,7 @@ use std::time::Duration;
 use jfs_uring::fuse::Handler;
 use jfs_uring::meta::Local;
 use jfs_uring::pages::Page;
+use jfs_uring::stdx::Gate;
 use jfs_uring::types::{Attr, FileType, Ino, Name, Time};
 use jfs_uring::uring;
 use jfs_uring::vfs::op::{DirentReply, EntryReply, Op, Reply, Request, StatfsReply};
@@ -17,7 +18,11 @@ const MINUTE_NS: u64 = 60_000_000_000;
 
 /// Shared by all cores.
 #[derive(Clone)]
-pub struct NullFs(Arc<Mutex<Tree>>);
+pub struct NullFs {
+    tree: Arc<Mutex<Tree>>,
+    /// Opened when a request is interrupted.
+    interrupted: Arc<Gate>,
+}
 
 struct Tree {
     nodes: HashMap<u64, Node>,
@@ -25,6 +30,7 @@ struct Tree {
     keep_data: bool,
     zeros: Page,
     forgotten: u64,
+    interrupts: HashSet<u64>,
 }
 
 struct Node {
@@ -64,32 +70,52 @@ impl NullFs {
     pub fn new(keep_data: bool) -> Self {
         let nodes = HashMap::from([(1, node(FileType::Dir, 0o755))]);
         let zeros = Page::from_vec(vec![0; 1 << 20]);
-        Self(Arc::new(Mutex::new(Tree { nodes, next_ino: 2, keep_data, zeros, forgotten: 0 })))
+        let interrupts = HashSet::new();
+        let tree = Tree { nodes, next_ino: 2, keep_data, zeros, forgotten: 0, interrupts };
+        Self { tree: Arc::new(Mutex::new(tree)), interrupted: Arc::default() }
     }
 
     pub fn handler(&self) -> Rc<dyn Handler> {
         Rc::new(self.clone())
     }
 
+    async fn until_interrupted(self, unique: u64) -> Reply {
+        loop {
+            let ticket = self.interrupted.ticket();
+            if lock(&self.tree).interrupts.remove(&unique) {
+                return Reply::Error(libc::EINTR);
+            }
+            self.interrupted.wait(ticket).await;
+        }
+    }
+
     /// Lookups the kernel has given back.
     #[allow(dead_code)] // the bench does not ask
     pub fn forgotten(&self) -> u64 {
-        lock(&self.0).forgotten
+        lock(&self.tree).forgotten
     }
 }
 
 impl Handler for NullFs {
     fn handle(&self, request: Request) -> Local<'static, Reply> {
-        let slow = matches!(&request.op, Op::Lookup { name, .. } if name.starts_with(b"slow"))
-            || matches!(&request.op, Op::Write { offset: 77, .. });
-        if !slow {
-            return Box::pin(ready(lock(&self.0).answer(request.op)));
+        let named = |start: &[u8]| matches!(&request.op, Op::Lookup { name, .. } if name.starts_with(start));
+        if named(b"stuck") {
+            return Box::pin(self.clone().until_interrupted(request.unique));
         }
-        let tree = Arc::clone(&self.0);
+        let slow = named(b"slow") || matches!(&request.op, Op::Write { offset: 77, .. });
+        if !slow {
+            return Box::pin(ready(lock(&self.tree).answer(request.op)));
+        }
+        let tree = Arc::clone(&self.tree);
         Box::pin(async move {
             uring::sleep(Duration::from_millis(20)).await;
             lock(&tree).answer(request.op)
         })
+    }
+
+    fn interrupt(&self, unique: u64) {
+        lock(&self.tree).interrupts.insert(unique);
+        self.interrupted.open();
     }
 }
 

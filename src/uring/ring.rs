@@ -48,10 +48,13 @@ impl Ring {
     /// A ring for this thread only; older kernels get one without deferred task work.
     pub(super) fn new() -> io::Result<Self> {
         let mut best = IoUring::<squeue::Entry128, cqueue::Entry>::builder();
-        best.setup_single_issuer().setup_defer_taskrun().setup_submit_all();
+        // The flag says when completions wait for us to enter, though nobody sleeps.
+        best.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().setup_submit_all();
         let ring = best
             .build(ENTRIES)
             .or_else(|_| IoUring::<squeue::Entry128, cqueue::Entry>::builder().build(ENTRIES))?;
+        // Spares a look-up per call; kernels that cannot do without it.
+        let _ = ring.submitter().register_ring_fd();
         Ok(Self { ring: RefCell::new(ring), slots: RefCell::new(Slab::new()) })
     }
 
@@ -76,7 +79,12 @@ impl Ring {
             if pushed.is_ok() {
                 return;
             }
-            ring.submit().expect("a full submission queue can be handed to the kernel");
+            match ring.submit() {
+                Err(error) if !passes(&error) => {
+                    panic!("a full submission queue can be handed to the kernel: {error}")
+                }
+                _ => {}
+            }
         }
     }
 
@@ -113,7 +121,12 @@ impl Ring {
 
     /// Hand queued operations over; wait for a completion, at most `patience`, or not at all.
     pub(super) fn enter(&self, wait: bool, patience: Option<Duration>) -> io::Result<()> {
-        let ring = self.ring.borrow();
+        let mut ring = self.ring.borrow_mut();
+        let queue = ring.submission();
+        if !wait && queue.is_empty() && !queue.taskrun() && !queue.cq_overflow() {
+            return Ok(());
+        }
+        drop(queue);
         let want = usize::from(wait);
         let done = match patience {
             Some(patience) if wait => {
@@ -123,14 +136,7 @@ impl Ring {
             _ => ring.submitter().submit_and_wait(want),
         };
         match done {
-            Err(error)
-                if !matches!(
-                    error.raw_os_error(),
-                    Some(libc::ETIME | libc::EINTR | libc::EBUSY)
-                ) =>
-            {
-                Err(error)
-            }
+            Err(error) if !passes(&error) => Err(error),
             _ => Ok(()),
         }
     }
@@ -170,6 +176,12 @@ impl Ring {
             waker.wake();
         }
     }
+}
+
+/// Whether entering again, after a look at the completions, is all there is to do.
+fn passes(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    matches!(code, Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN))
 }
 
 impl Drop for Ring {

@@ -105,3 +105,29 @@ fn tcp_connects_or_says_why() {
     let refused = block_on(net::connect_tcp(address)).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
 }
+
+#[test]
+fn a_busy_task_does_not_keep_completions_out() {
+    let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+    let helper = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(20));
+        std::io::Write::write_all(&mut &far, b"x").unwrap();
+        far
+    });
+    let began = Instant::now();
+    block_on(async {
+        let done = Rc::new(std::cell::Cell::new(false));
+        let seen = Rc::clone(&done);
+        spawn(std::future::poll_fn(move |context| {
+            if seen.get() || began.elapsed() > Duration::from_secs(5) {
+                return std::task::Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            std::task::Poll::Pending
+        }));
+        poll_readable(&near).await.unwrap();
+        done.set(true);
+    });
+    assert!(began.elapsed() < Duration::from_secs(2));
+    helper.join().unwrap();
+}
