@@ -121,3 +121,48 @@ fn receive_descriptor(near: &UnixStream) -> io::Result<OwnedFd> {
         })
         .ok_or_else(|| io::Error::other("fusermount3 sent no descriptor"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuse::abi::opcode;
+
+    fn options() -> MountOptions {
+        MountOptions {
+            source: "mount-test".to_owned(),
+            read_only: true,
+            allow_other: false,
+            default_permissions: true,
+            over_uring: false,
+        }
+    }
+
+    /// Mount by `how`, look at the table and the first message, unmount.
+    fn check(how: impl Fn(&Path, &MountOptions) -> io::Result<OwnedFd>) {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().canonicalize().unwrap();
+        let device = match how(&target, &options()) {
+            Ok(device) => device,
+            Err(error) => return eprintln!("skipped: mounting is not allowed here ({error})"),
+        };
+        let mut message = [0; 8192];
+        let count = rustix::io::read(&device, &mut message).unwrap();
+        assert!(count >= 40 && message[4..8] == opcode::INIT.to_ne_bytes());
+        let table = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let line = format!("mount-test {} fuse.juicefs ro,", target.display());
+        let listed = table.contains(&line);
+        drop(device);
+        unmount(&target, true).unwrap();
+        assert!(listed, "{line} not in\n{table}");
+    }
+
+    #[test]
+    fn root_mounts_by_itself() {
+        check(mount_as_root);
+    }
+
+    #[test]
+    fn others_mount_through_the_helper() {
+        check(mount_as_user);
+    }
+}
