@@ -1,1 +1,0 @@
-//! Settings of a volume and of a mount, as plain data.

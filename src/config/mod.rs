@@ -1,0 +1,9 @@
+//! Settings of a volume, where it is, and how people write sizes and times: plain data.
+
+mod setting;
+mod units;
+mod url;
+
+pub use setting::{Refusal, Setting};
+pub use units::{parse_duration, parse_size};
+pub use url::{MetaUrl, UrlError};

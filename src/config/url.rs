@@ -1,0 +1,112 @@
+//! Where the metadata is: META-URL. A password in it is never shown.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// A parsed META-URL.
+#[derive(Clone, PartialEq, Eq)]
+pub enum MetaUrl {
+    /// A file of the embedded engine.
+    Sqlite(PathBuf),
+    /// A Redis server; kept as written, the engine reads the rest.
+    Redis(String),
+    /// A volume in this process's memory, gone with it.
+    Memory(String),
+}
+
+/// What is wrong with a META-URL.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// The scheme is none of ours.
+    #[error(
+        "no metadata engine for {0:?}; the URL begins with sqlite3://, redis://, unix:// or memory:// \
+         (other engines are served by the official client: juicefs mount)"
+    )]
+    Scheme(String),
+    /// The part behind the scheme is missing.
+    #[error("the URL names nothing behind {0}; write it as {1}")]
+    Empty(&'static str, &'static str),
+}
+
+impl MetaUrl {
+    /// Read a URL; without `://` it is a Redis address, as with JuiceFS.
+    ///
+    /// # Errors
+    /// An unknown scheme, or nothing behind it.
+    pub fn parse(text: &str) -> Result<Self, UrlError> {
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return if text.is_empty() {
+                Err(UrlError::Scheme(String::new()))
+            } else {
+                Ok(Self::Redis(format!("redis://{text}")))
+            };
+        };
+        match scheme {
+            "sqlite3" if rest.is_empty() => {
+                Err(UrlError::Empty("sqlite3://", "sqlite3:///path/to/meta.db"))
+            }
+            "sqlite3" => Ok(Self::Sqlite(PathBuf::from(rest.split('?').next().unwrap_or(rest)))),
+            "memory" if rest.is_empty() => Err(UrlError::Empty("memory://", "memory://scratch")),
+            "memory" => Ok(Self::Memory(rest.to_owned())),
+            "redis" | "unix" if rest.is_empty() => {
+                Err(UrlError::Empty("redis://", "redis://localhost:6379/1"))
+            }
+            "redis" | "unix" => Ok(Self::Redis(text.to_owned())),
+            _ => Err(UrlError::Scheme(format!("{scheme}://"))),
+        }
+    }
+}
+
+impl fmt::Display for MetaUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite3://{}", path.display()),
+            Self::Memory(name) => write!(f, "memory://{name}"),
+            Self::Redis(url) => f.write_str(&without_password(url)),
+        }
+    }
+}
+
+impl fmt::Debug for MetaUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The same URL with `****` for its password.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let authority_end =
+        if scheme == "unix" { rest.len() } else { rest.find(['/', '?']).unwrap_or(rest.len()) };
+    let Some(at) = rest[..authority_end].rfind('@') else { return url.to_owned() };
+    match rest[..at].split_once(':') {
+        Some((user, _)) => format!("{scheme}://{user}:****{}", &rest[at..]),
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemes() {
+        assert_eq!(MetaUrl::parse("sqlite3:///a/b.db"), Ok(MetaUrl::Sqlite("/a/b.db".into())));
+        assert_eq!(
+            MetaUrl::parse("sqlite3://b.db?cache=shared"),
+            Ok(MetaUrl::Sqlite("b.db".into()))
+        );
+        assert_eq!(MetaUrl::parse("localhost/1"), Ok(MetaUrl::Redis("redis://localhost/1".into())));
+        assert!(matches!(MetaUrl::parse("mysql://x"), Err(UrlError::Scheme(_))));
+        assert!(matches!(MetaUrl::parse("sqlite3://"), Err(UrlError::Empty(..))));
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let shown = |url: &str| MetaUrl::parse(url).unwrap().to_string();
+        assert_eq!(shown("redis://me:s3cr@t@host:1/2"), "redis://me:****@host:1/2");
+        assert_eq!(shown("redis://:pw@host/1"), "redis://:****@host/1");
+        assert_eq!(shown("unix://:pw@/run/redis.sock?db=1"), "unix://:****@/run/redis.sock?db=1");
+        assert_eq!(shown("redis://host:6379/1"), "redis://host:6379/1");
+    }
+}
