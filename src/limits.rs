@@ -1,1 +1,44 @@
-//! Every bound in one place, with the relations between them held at compile time.
+//! Every bound of the file system floor in one place, with the relations between them held at
+//! compile time.
+//!
+//! Owns the numbers. What happens at a bound is told where it is met.
+
+use crate::types::{CHUNK_BYTES, NAME_BYTES_MAX};
+
+/// Open files and directories of a mount; one more is ENFILE.
+pub const HANDLES_MAX: usize = 1 << 20;
+/// Inodes of which something is remembered; those not open make room.
+pub const INODES_MAX: usize = 1 << 21;
+/// Inodes whose last change by this mount is remembered; beyond, all count as just changed.
+pub const CHANGES_MAX: usize = 1 << 17;
+/// Names held for directories being listed, all together; one more is ENOMEM.
+pub const LISTED_NAMES_MAX: usize = 1 << 25;
+/// Changes noted for a listing while it is being fetched; with more it is fetched again.
+pub const LISTING_CHANGES_MAX: usize = 1 << 12;
+/// Owners of POSIX locks of one inode in this mount; one more is ENOLCK.
+pub const LOCK_OWNERS_MAX: usize = 1 << 16;
+/// Interrupts remembered for requests that have not begun to wait.
+pub const EARLY_INTERRUPTS_MAX: usize = 64;
+/// Deleted files whose data is removed at a time.
+pub const DELETIONS_MAX: usize = 16;
+/// Deleted files that wait for that; more stay in the volume's queue.
+pub const DELETIONS_WAITING_MAX: usize = 1 << 14;
+/// Longest name of an extended attribute in bytes.
+pub const XATTR_NAME_BYTES_MAX: usize = 255;
+/// Largest value of an extended attribute in bytes.
+pub const XATTR_VALUE_BYTES_MAX: usize = 65_536;
+/// A symlink's target is shorter than this, in bytes.
+pub const SYMLINK_BYTES_END: usize = 4096;
+/// Bytes copied by one copy_file_range; the caller goes on from there.
+pub const COPY_BYTES_MAX: u64 = (1 << 32) - CHUNK_BYTES;
+
+// Every open file needs a record of its inode, and room must be found among those not open.
+const _: () = assert!(INODES_MAX >= 2 * HANDLES_MAX);
+// The reply to a copy counts in 32 bits.
+const _: () = assert!(COPY_BYTES_MAX <= u32::MAX as u64);
+// What waits for its deletion is more than what is being deleted, or the queue would run dry.
+const _: () = assert!(DELETIONS_WAITING_MAX > DELETIONS_MAX);
+// A name of an attribute is a name.
+const _: () = assert!(XATTR_NAME_BYTES_MAX <= NAME_BYTES_MAX);
+// Changes noted for one listing are few beside what a listing may hold.
+const _: () = assert!(LISTING_CHANGES_MAX < LISTED_NAMES_MAX);

@@ -2,4 +2,28 @@
 //!
 //! Does not know transports or wire layouts; speaks `op` upward, plans and engines downward.
 
+mod attr;
+mod changes;
+mod config;
+mod content;
+mod dir;
+mod dispatch;
+mod error;
+mod file;
+mod handle;
+mod inode;
+mod interrupt;
+mod ioctl;
+mod lock;
+mod names;
 pub mod op;
+mod ranges;
+mod removal;
+mod shared;
+mod statfs;
+mod turns;
+mod xattr;
+
+pub use config::VfsConfig;
+pub use dispatch::Vfs;
+pub use shared::VfsShared;

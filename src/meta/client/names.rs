@@ -4,7 +4,7 @@ use rustix::io::Errno;
 
 use super::{Meta, found_in, node_in, now};
 use crate::meta::engine::DirEntry;
-use crate::meta::plan::create::{NewNode, create};
+use crate::meta::plan::create::{NewNode, create, create_unnamed};
 use crate::meta::plan::remove::{Removed, rmdir, unlink};
 use crate::meta::plan::rename::{EXCHANGE, Manner, NO_REPLACE, Side, rename};
 use crate::meta::plan::{Rules, Who, link};
@@ -109,6 +109,29 @@ impl Meta {
                     return Err(Errno::EXIST);
                 }
                 create((dir, parent), name, ino, new, who, &rules, now())
+                    .map(|(commit, attr)| (Some(commit), attr))
+            })
+            .await?;
+        Ok((ino, made.0))
+    }
+
+    /// Make a file without a name below `dir`, for `open(O_TMPFILE)`; EOPNOTSUPP without a session,
+    /// which keeps it.
+    pub async fn create_unnamed(
+        &self,
+        dir: Ino,
+        new: &NewNode,
+        who: Who,
+    ) -> Result<(Ino, Attr), MetaError> {
+        if dir.is_trash() {
+            return Err(Errno::PERM.into());
+        }
+        self.writable()?;
+        let (dir, ino) = (self.real(dir), self.next_inode().await?);
+        let rules = self.shared.rules();
+        let made = self
+            .decide([Key::Node(dir)], |found| {
+                create_unnamed((dir, node_in(&found[0])?), ino, new, who, &rules, now())
                     .map(|(commit, attr)| (Some(commit), attr))
             })
             .await?;

@@ -65,6 +65,39 @@ pub(in crate::meta) fn create(
     Ok((Commit { expects, mutations, returns: vec![] }, node))
 }
 
+/// Make `ino` a file without a name, which this session keeps until its last close or its first
+/// link; the commit and the node it makes.
+pub(in crate::meta) fn create_unnamed(
+    (dir, parent): (Ino, &Attr),
+    ino: Ino,
+    new: &NewNode,
+    who: Who,
+    rules: &Rules,
+    now: Time,
+) -> Result<(Commit, Attr), Errno> {
+    accepts_names(parent)?;
+    if rules.sid == 0 || new.kind != FileType::File {
+        return Err(Errno::OPNOTSUPP);
+    }
+    let node = Attr { nlink: 0, ..node_of((dir, parent), new, who, now) };
+    let expects = vec![
+        Expect::NodeFields(dir, relied_on(parent)),
+        Expect::Room {
+            space: 4096,
+            inodes: 1,
+            capacity: rules.capacity,
+            inode_limit: rules.inode_limit,
+        },
+    ];
+    let mutations = vec![
+        Mutation::PutNode(ino, node.clone()),
+        Mutation::PutSustained(rules.sid, ino),
+        Mutation::Add(Counter::UsedSpace, 4096),
+        Mutation::Add(Counter::TotalInodes, 1),
+    ];
+    Ok((Commit { expects, mutations, returns: vec![] }, node))
+}
+
 fn node_of((dir, parent): (Ino, &Attr), new: &NewNode, who: Who, now: Time) -> Attr {
     let inherits_group = parent.mode & 0o2000 != 0;
     let is_dir = new.kind == FileType::Dir;

@@ -19,7 +19,7 @@ pub(in crate::meta) fn link(
     }
     accepts_names(parent)?;
     unchangeable(node)?;
-    if node.nlink == 0 {
+    if node.nlink == 0 && rules.sid == 0 {
         return Err(Errno::NOENT);
     }
     let relied = vec![
@@ -39,6 +39,10 @@ pub(in crate::meta) fn link(
         ],
         returns: vec![ino],
     };
+    if node.nlink == 0 {
+        give_name(&mut commit, (ino, dir), rules, now);
+        return Ok(commit);
+    }
     if node.parent != Ino(0) {
         commit.mutations.push(Mutation::AddParent(ino, node.parent, 1));
     }
@@ -52,4 +56,12 @@ pub(in crate::meta) fn link(
     commit.mutations.push(Mutation::Set(ino, set));
     commit.mutations.extend(touch_dir(dir, 0, rules, now));
     Ok(commit)
+}
+
+/// The first name of a file that was made without one.
+fn give_name(commit: &mut Commit, (ino, dir): (Ino, Ino), rules: &Rules, now: Time) {
+    let set = SetNode { nlink: Some(1), parent: Some(dir), ctime: Some(now), ..SetNode::default() };
+    commit.mutations.push(Mutation::Set(ino, set));
+    commit.mutations.push(Mutation::DelSustained(rules.sid, ino));
+    commit.mutations.extend(touch_dir(dir, 0, rules, now));
 }

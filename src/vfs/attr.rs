@@ -1,0 +1,186 @@
+//! getattr, setattr, truncation, and how fetched attributes meet what was written here.
+
+use std::rc::Rc;
+
+use rustix::io::Errno;
+
+use super::dispatch::Vfs;
+use super::error::Done;
+use super::inode::{Inode, News};
+use super::names::who;
+use super::op::{Caller, Reply, SetAttr, SetTime};
+use crate::errno::Cause;
+use crate::meta::{Wanted, Who};
+use crate::stdx::now;
+use crate::types::{Attr, FILE_BYTES_END, FileType, Ino, Time};
+
+/// Set-user-id and set-group-id.
+const PRIVILEGES: u16 = 0o6000;
+
+impl Vfs {
+    pub(super) async fn getattr(&self, ino: Ino) -> Done {
+        let (attr, attr_ttl_ns) = self.attr(ino).await?;
+        Ok(Reply::Attr { ino, attr, attr_ttl_ns })
+    }
+
+    /// Attributes, with what was written here, and how long the kernel may keep them; as metadata
+    /// tells, or told within `--open-cache`.
+    pub(super) async fn attr(&self, ino: Ino) -> Done<(Attr, u64)> {
+        if self.config.open_cache_ns > 0
+            && let Some(inode) = self.shared.inodes.get(ino)
+            && let Some(attr) = inode.cached(self.config.open_cache_ns)
+        {
+            return Ok((attr, self.config.attr_ttl_ns));
+        }
+        let began = self.shared.changes.now();
+        let mut attr = self.meta.getattr(ino).await?;
+        let attr_ttl_ns = self.settle(ino, &mut attr, began);
+        Ok((attr, attr_ttl_ns))
+    }
+
+    /// Correct attributes that a fetch begun at change `began` told; how long the kernel may keep
+    /// them.
+    pub(super) fn settle(&self, ino: Ino, attr: &mut Attr, began: u64) -> u64 {
+        let mut changed = self.shared.changes.since(ino, began);
+        if attr.kind == FileType::File
+            && let Some(inode) = self.shared.inodes.get(ino)
+        {
+            changed |= self.fold(&inode, attr, began).touched;
+        }
+        if changed { 0 } else { self.config.attr_ttl_ns }
+    }
+
+    /// As [`Vfs::settle`], of an inode at hand.
+    pub(super) fn fold(&self, inode: &Inode, attr: &mut Attr, began: u64) -> News {
+        let late = if inode.is_settled() { None } else { self.late_mtime(inode.ino) };
+        let news = inode.fold(attr, began, late);
+        if news.content {
+            self.data.invalidate(inode.ino);
+        }
+        news
+    }
+
+    /// The latest mtime of writes that are not committed, or just were.
+    fn late_mtime(&self, ino: Ino) -> Option<Time> {
+        let committed = self.data.take_committed_attr(ino).map(|attr| attr.mtime);
+        committed.max(self.data.pending(ino).map(|pending| pending.mtime))
+    }
+
+    /// This mount changed attributes or names of an inode.
+    pub(super) fn changed(&self, ino: Ino) {
+        self.shared.changes.note(ino);
+        if self.config.open_cache_ns > 0
+            && let Some(inode) = self.shared.inodes.get(ino)
+        {
+            inode.attributes_set();
+        }
+    }
+
+    pub(super) async fn setattr(self: &Rc<Self>, ino: Ino, set: &SetAttr, caller: Caller) -> Done {
+        let began = self.shared.changes.now();
+        if ino >= Ino::VIRTUAL && !ino.is_trash() {
+            return Err(Errno::PERM.into());
+        }
+        if ino == Ino::TRASH {
+            // As with the real client: it seems to work.
+            let attr = self.meta.getattr(ino).await?;
+            return Ok(Reply::Attr { ino, attr, attr_ttl_ns: self.config.attr_ttl_ns });
+        }
+        let mut resized = None;
+        if let Some(length) = set.size {
+            resized = Some(self.truncate(ino, length).await?);
+        }
+        let mut attr = match (resized, wanted(set)) {
+            (Some(attr), wanted) if !asks(&wanted, &attr) => attr,
+            (None, wanted) if wanted == Wanted::default() => self.meta.getattr(ino).await?,
+            (_, wanted) => self.set(ino, &wanted, who(caller)).await?,
+        };
+        let attr_ttl_ns = self.settle(ino, &mut attr, began);
+        self.changed(ino);
+        Ok(Reply::Attr { ino, attr, attr_ttl_ns })
+    }
+
+    async fn set(self: &Rc<Self>, ino: Ino, wanted: &Wanted, who: Who) -> Done<Attr> {
+        if let Some(mtime) = wanted.mtime
+            && let Some(inode) = self.shared.inodes.get(ino)
+        {
+            // Commits take the later of two times: those that carry a later one go first.
+            if self.data.pending(ino).is_some_and(|pending| pending.mtime > mtime) {
+                let _turn = inode.turns.alone().await;
+                self.flush(&inode).await?;
+                let attr = self.meta.setattr(ino, wanted, who).await?;
+                inode.attributes_set();
+                return Ok(attr);
+            }
+            inode.attributes_set();
+        }
+        Ok(self.meta.setattr(ino, wanted, who).await?)
+    }
+
+    /// Change the length of a file; the attributes afterwards. What is dirty is committed first,
+    /// so that it cannot land on top.
+    pub(super) async fn truncate(self: &Rc<Self>, ino: Ino, length: u64) -> Done<Attr> {
+        if ino >= Ino::VIRTUAL {
+            return Err(Errno::PERM.into());
+        }
+        if length >= FILE_BYTES_END {
+            return Err(Cause::TooLarge);
+        }
+        let Some(inode) = self.shared.inodes.get(ino) else {
+            let attr = self.meta.truncate(ino, length).await?;
+            self.data.invalidate(ino);
+            return Ok(attr);
+        };
+        let _turn = inode.turns.alone().await;
+        // What could not be stored is told at close and fsync, not here.
+        let _ = self.flush(&inode).await;
+        let attr = self.meta.truncate(ino, length).await?;
+        self.resized(&inode, &attr);
+        Ok(attr)
+    }
+
+    /// This mount changed the layout of a file in metadata.
+    pub(super) fn resized(&self, inode: &Inode, attr: &Attr) {
+        self.data.invalidate(inode.ino);
+        inode.resized(attr, self.shared.changes.next());
+    }
+
+    /// Clear set-user-id and set-group-id as a write by another user does.
+    pub(super) async fn drop_privileges(&self, inode: &Inode, caller: Caller) -> Done<()> {
+        if inode.mode() & PRIVILEGES == 0 {
+            return Ok(());
+        }
+        let wanted = Wanted { kill_priv: true, ..Wanted::default() };
+        let began = self.shared.changes.now();
+        let mut attr = self.meta.setattr(inode.ino, &wanted, who(caller)).await?;
+        self.fold(inode, &mut attr, began);
+        self.changed(inode.ino);
+        Ok(())
+    }
+}
+
+/// Whether anything is left to do after the length was changed.
+fn asks(wanted: &Wanted, attr: &Attr) -> bool {
+    let kills = wanted.kill_priv && attr.mode & PRIVILEGES != 0;
+    kills || Wanted { kill_priv: false, ..*wanted } != Wanted::default()
+}
+
+fn wanted(set: &SetAttr) -> Wanted {
+    Wanted {
+        mode: set.mode,
+        uid: set.uid,
+        gid: set.gid,
+        atime: set.atime.map(concrete),
+        mtime: set.mtime.map(concrete),
+        flags: None,
+        kill_priv: set.kill_priv,
+    }
+}
+
+/// Times before 1970 become now, as with the real client.
+fn concrete(time: SetTime) -> Time {
+    match time {
+        SetTime::At(time) if time.sec >= 0 => time,
+        SetTime::At(_) | SetTime::Now => now(),
+    }
+}

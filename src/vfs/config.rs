@@ -1,0 +1,57 @@
+//! What a mount decides about the file system's behaviour, with JuiceFS's defaults.
+
+use crate::types::Ino;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// Settings of one mount; times in nanoseconds.
+#[derive(Clone, Debug)]
+pub struct VfsConfig {
+    /// How long the kernel keeps attributes (`--attr-cache`).
+    pub attr_ttl_ns: u64,
+    /// How long it keeps names of non-directories (`--entry-cache`).
+    pub entry_ttl_ns: u64,
+    /// How long it keeps names of directories (`--dir-entry-cache`).
+    pub dir_entry_ttl_ns: u64,
+    /// How long it keeps that a name is absent (`--negative-entry-cache`); 0 does not.
+    pub negative_ttl_ns: u64,
+    /// How long attributes of an inode that was opened are believed without asking
+    /// (`--open-cache`); 0 always asks.
+    pub open_cache_ns: u64,
+    /// The kernel may keep listings (`--readdir-cache`).
+    pub readdir_cache: bool,
+    /// Extended attributes (`--enable-xattr`).
+    pub xattr: bool,
+    /// `security.capability` among them (`--enable-cap`).
+    pub capability: bool,
+    /// `security.selinux` among them (`--enable-selinux`).
+    pub selinux: bool,
+    /// The inode flags of chattr(1) (`--enable-ioctl`).
+    pub ioctl: bool,
+    /// Nothing may be changed.
+    pub read_only: bool,
+    /// `.trash` stands in the listing of the root.
+    pub list_trash: bool,
+    /// The inode shown as 1 (`--subdir`).
+    pub root: Ino,
+}
+
+impl Default for VfsConfig {
+    fn default() -> Self {
+        Self {
+            attr_ttl_ns: SECOND_NS,
+            entry_ttl_ns: SECOND_NS,
+            dir_entry_ttl_ns: SECOND_NS,
+            negative_ttl_ns: 0,
+            open_cache_ns: 0,
+            readdir_cache: false,
+            xattr: false,
+            capability: false,
+            selinux: false,
+            ioctl: false,
+            read_only: false,
+            list_trash: true,
+            root: Ino::ROOT,
+        }
+    }
+}

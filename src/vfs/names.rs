@@ -1,0 +1,189 @@
+//! Operations on names: lookup, make, remove, move, link.
+//!
+//! Owns what they mean beyond metadata: lifetimes, listings in progress, what becomes of files
+//! that lost their last name. The rules are `meta`'s.
+
+use std::rc::Rc;
+
+use rustix::io::Errno;
+
+use super::dir::Change;
+use super::dispatch::Vfs;
+use super::error::Done;
+use super::op::{Caller, EntryReply, Reply};
+use crate::limits::SYMLINK_BYTES_END;
+use crate::meta::{EXCHANGE, MetaError, NewNode, Who};
+use crate::types::{Attr, FileType, Ino, Name, Time};
+
+/// Whose node or permission it is.
+pub(super) fn who(caller: Caller) -> Who {
+    Who { uid: caller.uid, gid: caller.gid }
+}
+
+/// A node of a kind, as mknod(2) and its kin ask for it.
+pub(super) fn new_node(kind: FileType, mode: u32, umask: u32, rdev: u32) -> NewNode {
+    let bits = |bits: u32| (bits & 0o7777) as u16;
+    NewNode { kind, mode: bits(mode), umask: bits(umask), rdev, target: None }
+}
+
+impl Vfs {
+    pub(super) async fn lookup(&self, dir: Ino, name: &[u8]) -> Done {
+        let began = self.shared.changes.now();
+        match self.meta.lookup(dir, name).await {
+            Ok((ino, attr)) => Ok(Reply::Entry(self.entry(ino, attr, began))),
+            Err(MetaError::Posix(Errno::NOENT)) if self.config.negative_ttl_ns > 0 => {
+                Ok(Reply::Entry(absent(self.config.negative_ttl_ns)))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A name for the kernel, with attributes that a fetch begun at change `began` told.
+    pub(super) fn entry(&self, ino: Ino, mut attr: Attr, began: u64) -> EntryReply {
+        let attr_ttl_ns = self.settle(ino, &mut attr, began);
+        let is_dir = attr.kind == FileType::Dir;
+        let config = &self.config;
+        let entry_ttl_ns = if is_dir { config.dir_entry_ttl_ns } else { config.entry_ttl_ns };
+        EntryReply { ino, attr, entry_ttl_ns, attr_ttl_ns }
+    }
+
+    pub(super) async fn make(&self, dir: Ino, name: Name, new: &NewNode, caller: Caller) -> Done {
+        let (ino, attr) = self.meta.create(dir, &name, new, who(caller)).await?;
+        self.named(dir, &name, new.kind, ino);
+        let began = self.shared.changes.now();
+        Ok(Reply::Entry(self.entry(ino, attr, began)))
+    }
+
+    pub(super) async fn mknod(
+        &self,
+        dir: Ino,
+        name: Name,
+        (mode, umask): (u32, u32),
+        rdev: u32,
+        caller: Caller,
+    ) -> Done {
+        let kind = FileType::from_mode(mode).ok_or(Errno::INVAL)?;
+        if matches!(kind, FileType::Dir | FileType::Symlink) {
+            return Err(Errno::PERM.into());
+        }
+        self.make(dir, name, &new_node(kind, mode, umask, rdev), caller).await
+    }
+
+    pub(super) async fn symlink(&self, dir: Ino, name: Name, target: Name, caller: Caller) -> Done {
+        if target.len() >= SYMLINK_BYTES_END {
+            return Err(Errno::NAMETOOLONG.into());
+        }
+        if target.is_empty() {
+            return Err(Errno::INVAL.into());
+        }
+        let new = new_node(FileType::Symlink, 0o777, 0, 0);
+        self.make(dir, name, &NewNode { target: Some(target), ..new }, caller).await
+    }
+
+    pub(super) async fn readlink(&self, ino: Ino) -> Done {
+        Ok(Reply::Bytes(self.meta.readlink(ino).await?))
+    }
+
+    pub(super) async fn unlink(self: &Rc<Self>, dir: Ino, name: Name, caller: Caller) -> Done {
+        let is_open = |ino| self.shared.inodes.is_open(ino);
+        let removed = self.meta.unlink(dir, &name, who(caller), &is_open).await?;
+        self.unnamed(dir, name);
+        self.changed(removed.ino);
+        self.lost_name(&removed);
+        Ok(Reply::Ok)
+    }
+
+    pub(super) async fn rmdir(&self, dir: Ino, name: Name, caller: Caller) -> Done {
+        let ino = self.meta.rmdir(dir, &name, who(caller)).await?;
+        self.unnamed(dir, name);
+        self.changed(ino);
+        Ok(Reply::Ok)
+    }
+
+    pub(super) async fn rename(
+        self: &Rc<Self>,
+        (dir, name): (Ino, Name),
+        (new_dir, new_name): (Ino, Name),
+        flags: u32,
+        caller: Caller,
+    ) -> Done {
+        let is_open = |ino| self.shared.inodes.is_open(ino);
+        let (from, to) = ((dir, &*name), (new_dir, &*new_name));
+        let replaced = self.meta.rename(from, to, flags, who(caller), &is_open).await?;
+        if flags & EXCHANGE == 0 {
+            self.unnamed(dir, name);
+        } else {
+            self.moved(dir, &name).await;
+        }
+        self.moved(new_dir, &new_name).await;
+        if let Some(removed) = replaced {
+            self.changed(removed.ino);
+            self.lost_name(&removed);
+        }
+        Ok(Reply::Ok)
+    }
+
+    pub(super) async fn link(&self, ino: Ino, dir: Ino, name: Name) -> Done {
+        if ino >= Ino::VIRTUAL {
+            return Err(Errno::PERM.into());
+        }
+        let began = self.shared.changes.now();
+        let attr = self.meta.link(ino, dir, &name).await?;
+        if attr.nlink == 1 {
+            self.shared.inodes.regain_name(ino);
+        }
+        let entry = self.entry(ino, attr, began);
+        self.named(dir, &name, entry.attr.kind, ino);
+        self.changed(ino);
+        Ok(Reply::Entry(entry))
+    }
+
+    /// A name stands for something now.
+    pub(super) fn named(&self, dir: Ino, name: &[u8], kind: FileType, ino: Ino) {
+        self.changed(dir);
+        self.shared.listings.changed(dir, || Change::Added(name.into(), kind, ino));
+    }
+
+    fn unnamed(&self, dir: Ino, name: Name) {
+        self.changed(dir);
+        self.shared.listings.changed(dir, || Change::Removed(name));
+    }
+
+    /// A name stands for something that is known only to metadata; asked if somebody lists.
+    async fn moved(&self, dir: Ino, name: &[u8]) {
+        self.changed(dir);
+        if !self.shared.listings.watches(dir) {
+            return;
+        }
+        match self.meta.lookup(dir, name).await {
+            Ok((ino, attr)) => {
+                self.changed(ino);
+                self.shared.listings.changed(dir, || Change::Added(name.into(), attr.kind, ino));
+            }
+            Err(_) => self.shared.listings.changed(dir, || Change::Removed(name.into())),
+        }
+    }
+}
+
+/// What tells the kernel that a name is absent, for a while.
+fn absent(entry_ttl_ns: u64) -> EntryReply {
+    let time = Time::default();
+    let attr = Attr {
+        flags: 0,
+        kind: FileType::File,
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        atime: time,
+        mtime: time,
+        ctime: time,
+        nlink: 0,
+        length: 0,
+        rdev: 0,
+        parent: Ino(0),
+        access_acl: 0,
+        default_acl: 0,
+        tier: 0,
+    };
+    EntryReply { ino: Ino(0), attr, entry_ttl_ns, attr_ttl_ns: 0 }
+}

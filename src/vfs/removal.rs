@@ -1,0 +1,103 @@
+//! Files that are gone: what happens at the last close, and to their data.
+//!
+//! Owns when data goes: never before metadata let go of the file and the last handle is closed.
+//! How it goes is `data`'s. What is not removed here stays in the volume's queue, which every
+//! client works off.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::dispatch::Vfs;
+use super::inode::{End, Inode};
+use crate::limits::{DELETIONS_MAX, DELETIONS_WAITING_MAX};
+use crate::meta::Removed;
+use crate::types::{FileType, Ino};
+use crate::uring;
+
+impl Vfs {
+    /// A non-directory lost a name.
+    pub(super) fn lost_name(self: &Rc<Self>, removed: &Removed) {
+        self.shared.changes.note(removed.ino);
+        if removed.attr.kind != FileType::File || removed.attr.nlink > 0 {
+            return;
+        }
+        let end =
+            if removed.delete_data { End::Doomed(removed.attr.length) } else { End::Sustained };
+        // The last handle may have been closed, or a first one opened, while metadata decided.
+        if !self.shared.inodes.lose_name(removed.ino, end) {
+            self.end_file(removed.ino, end);
+        }
+    }
+
+    /// A handle is closed, and what follows from it is begun.
+    pub(super) fn let_go(self: &Rc<Self>, inode: Arc<Inode>) {
+        match self.shared.inodes.close(&inode) {
+            None => {}
+            Some(End::Stays) if inode.is_settled() => self.data.forget_file(inode.ino),
+            Some(End::Stays) => {
+                let vfs = Rc::clone(self);
+                uring::spawn(async move {
+                    // Who closed was told at the flush of the close.
+                    let _ = vfs.flush(&inode).await;
+                    if !vfs.shared.inodes.is_open(inode.ino) {
+                        vfs.data.forget_file(inode.ino);
+                    }
+                });
+            }
+            Some(end) => self.end_file(inode.ino, end),
+        }
+    }
+
+    /// Nobody can reach the file any more.
+    fn end_file(self: &Rc<Self>, ino: Ino, end: End) {
+        self.data.discard(ino);
+        self.data.forget_file(ino);
+        match end {
+            End::Stays => unreachable!("only files without a name end"),
+            End::Doomed(length) => self.delete_later(ino, length),
+            End::Sustained => {
+                let vfs = Rc::clone(self);
+                uring::spawn(async move {
+                    match vfs.meta.drop_sustained(ino).await {
+                        Ok(Some(length)) => vfs.delete_later(ino, length),
+                        Ok(None) => {}
+                        // The end of the session takes care of it.
+                        Err(error) => tracing::warn!(%ino, %error, "a deleted file stays"),
+                    }
+                });
+            }
+        }
+        self.shared.inodes.remove(ino);
+    }
+
+    /// Remove the data of a deleted file in the background.
+    fn delete_later(self: &Rc<Self>, ino: Ino, length: u64) {
+        if self.shared.deletions_begun.fetch_add(1, Ordering::Relaxed) >= DELETIONS_WAITING_MAX {
+            self.shared.deletions_begun.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        let vfs = Rc::clone(self);
+        uring::spawn(async move {
+            let _permit = vfs.shared.deletions.take().await;
+            if !vfs.shared.ending.load(Ordering::Acquire)
+                && let Err(error) = vfs.data.delete_file(ino, length).await
+            {
+                tracing::warn!(%ino, %error, "data of a deleted file stays");
+            }
+            vfs.shared.deletions_begun.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
+    /// The mount ends: store and commit all that is dirty, and let no removal stop half-way.
+    pub async fn drain(self: Rc<Self>) {
+        if let Err(error) = self.data.flush_all().await {
+            tracing::error!(%error, "not everything could be stored before the end");
+        }
+        self.shared.ending.store(true, Ordering::Release);
+        let mut all = Vec::with_capacity(DELETIONS_MAX);
+        for _ in 0..DELETIONS_MAX {
+            all.push(self.shared.deletions.take().await);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What the file system promises, asked as the kernel asks it, with an engine in a file and a
+//! store in memory. `docs/semantics.md` names these tests.
+
+mod attributes;
+mod content;
+mod directories;
+mod extended;
+mod locks;
+mod names;
+mod unlinked;
+mod world;
