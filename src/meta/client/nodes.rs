@@ -24,6 +24,36 @@ pub struct Usage {
     pub inode_limit: u64,
 }
 
+/// What a volume without limits reports as its size at least: 1 PiB, 10 Mi inodes.
+const UNLIMITED_BYTES: u64 = 1 << 50;
+const UNLIMITED_INODES: u64 = 10 << 20;
+
+impl Usage {
+    /// Size of the volume in bytes as the real client reports it.
+    pub fn total_bytes(&self) -> u64 {
+        match self.capacity {
+            0 => doubled(UNLIMITED_BYTES, |total| total / 5 * 4 >= self.space),
+            limit => limit.max(self.space),
+        }
+    }
+
+    /// Inodes left, likewise.
+    pub fn free_inodes(&self) -> u64 {
+        match self.inode_limit {
+            0 => doubled(UNLIMITED_INODES, |free| self.inodes <= free.saturating_mul(4)),
+            limit => limit.saturating_sub(self.inodes),
+        }
+    }
+}
+
+fn doubled(first: u64, is_enough: impl Fn(u64) -> bool) -> u64 {
+    let mut size = first;
+    while !is_enough(size) && size < 1 << 62 {
+        size *= 2;
+    }
+    size
+}
+
 /// From what all hold to an owner's new records (`None`: nothing left).
 pub type PlockChange<'a> = dyn Fn(&[Plock]) -> Result<Option<Box<[u8]>>, Errno> + 'a;
 
@@ -64,7 +94,15 @@ impl Meta {
 
     /// The last handle of `ino` is closed: if it has no name any more it goes; its length then.
     pub async fn drop_sustained(&self, ino: Ino) -> Result<Option<u64>, MetaError> {
-        let sid = self.shared.sid();
+        self.drop_sustained_of(self.shared.sid(), ino).await
+    }
+
+    /// As [`Self::drop_sustained`], for a file that session `sid` kept open.
+    pub(super) async fn drop_sustained_of(
+        &self,
+        sid: u64,
+        ino: Ino,
+    ) -> Result<Option<u64>, MetaError> {
         let done = self.decide([Key::Node(ino)], |found| {
             Ok(match &found[0] {
                 Value::Node(Some(node)) if node.nlink == 0 => {
