@@ -31,7 +31,7 @@ def binary():
 
 def run(*words, ok=True, timeout=600, **kwargs):
     """Run a program, its output kept; raise with that output unless it ends with 0."""
-    done = subprocess.run([os.fspath(word) for word in words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    done = subprocess.run([str(word) for word in words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, timeout=timeout, text=True, errors="replace", **kwargs)
     if ok:
         check(done.returncode == 0, "%s ended with %d:\n%s" % (" ".join(map(str, words))[:200], done.returncode, done.stdout[-3000:]))

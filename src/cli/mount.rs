@@ -8,8 +8,8 @@ use super::log;
 use crate::config::MetaUrl;
 use crate::core::allowed_cpus;
 use crate::daemon::{
-    CachePlan, Duties, Failure, Forked, MountPlan, Readiness, ServePlan, Volume, WantedTransport,
-    check_storage, mount, session_info, to_background,
+    CachePlan, Duties, EndSignals, Failure, Forked, MountPlan, Readiness, ServePlan, Volume,
+    WantedTransport, check_storage, mount, session_info, to_background,
 };
 use crate::fuse::WRITE_BYTES_LIMIT;
 use crate::stage::{CacheConfig, Eviction, Verify};
@@ -57,13 +57,14 @@ fn serve(
     plan: MountPlan,
     readiness: &Readiness,
 ) -> Result<(), Failure> {
+    let signals = EndSignals::keep();
     let volume = Volume::open(url)?;
     volume.setting.check(plan.serve.vfs.read_only)?;
     let stores = volume.stores(asked.store.storage.as_deref(), asked.store.bucket.as_deref())?;
     if asked.store.check_storage {
         check_storage(&stores)?;
     }
-    mount(volume, stores, plan, readiness)
+    mount(volume, stores, plan, signals, readiness)
 }
 
 fn plan(asked: &MountArgs) -> Result<MountPlan, Failure> {

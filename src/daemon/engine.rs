@@ -6,6 +6,7 @@ use super::failure::Failure;
 use crate::config::MetaUrl;
 use crate::meta::Engine;
 use crate::meta::sqlite::SqliteFile;
+use crate::uring;
 
 /// An engine of some kind; clones are for other cores.
 #[derive(Clone)]
@@ -20,6 +21,11 @@ impl Engines {
     /// # Errors
     /// When there is none, or it is not ours to open.
     pub fn open(url: &MetaUrl, create: bool) -> Result<Self, Failure> {
+        uring::probe().map_err(|error| {
+            Failure::failed(format!(
+                "the kernel refuses io_uring: {error}; `jfs-uring doctor` tells how to allow it"
+            ))
+        })?;
         match url {
             MetaUrl::Sqlite(path) => Ok(Self::Sqlite(SqliteFile::open(path, create)?)),
             _ => Err(Failure::failed("not yet")),

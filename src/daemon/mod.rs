@@ -2,8 +2,10 @@
 //!
 //! `volume` opens what a META-URL names (`engine`, `store`), `format` makes it. `mount` tells the
 //! story of a mount: `point` looks at the folder, `process` goes to the background, `serve` runs
-//! the cores, `jobs` does a client's duties. `umount` ends it. Does not read arguments (`cli`).
+//! the cores, `jobs` does a client's duties. `umount` ends it. `doctor`
+//! looks whether one would work. Does not read arguments (`cli`).
 
+mod doctor;
 mod engine;
 mod failure;
 mod format;
@@ -16,12 +18,13 @@ mod store;
 mod umount;
 mod volume;
 
+pub use doctor::{Finding, Health, examine};
 pub use engine::Engines;
 pub use failure::Failure;
 pub use format::{FormatPlan, check_storage, format};
 pub use jobs::Duties;
 pub use mount::{MountPlan, WantedTransport, check_point, mount};
-pub use process::{Forked, Readiness, to_background};
+pub use process::{EndSignals, Forked, Readiness, to_background};
 pub use serve::{CachePlan, ServePlan};
 pub use store::Stores;
 pub use umount::umount;

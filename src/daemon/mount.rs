@@ -58,7 +58,7 @@ pub fn check_point(plan: &MountPlan) -> Result<(), Failure> {
     point::check_free(&point::absolute(&plan.point)?, plan.over_content)
 }
 
-/// Mount `volume` by `plan` and serve it until it is unmounted.
+/// Mount `volume` by `plan` and serve it until it is unmounted, or one of `signals` comes.
 ///
 /// # Errors
 /// Before the mount answers: whatever stands in the way. Afterwards only when the kernel breaks
@@ -67,6 +67,7 @@ pub fn mount(
     volume: Volume,
     stores: Stores,
     mut plan: MountPlan,
+    signals: EndSignals,
     readiness: &Readiness,
 ) -> Result<(), Failure> {
     let read_only = plan.serve.vfs.read_only;
@@ -75,7 +76,6 @@ pub fn mount(
         let root = Server::subdir(&volume.engines, volume.rules(), path, read_only)?;
         plan.serve.vfs.root = root;
     }
-    let signals = EndSignals::keep();
     let name = volume.setting.name().to_owned();
     let server = Server::new(&volume.setting, volume.engines.clone(), stores, plan.serve.clone())?;
     server.open_session()?;
