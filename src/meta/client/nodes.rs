@@ -73,14 +73,22 @@ impl Meta {
     /// Change attributes other than the length; the attributes afterwards.
     pub async fn setattr(&self, ino: Ino, wanted: &Wanted, _who: Who) -> Result<Attr, MetaError> {
         let ino = self.real(ino);
-        let done = self.decide([Key::Node(ino)], |found| {
+        let done = self.decide_warm([Key::Node(ino)], |found| {
             let node = node_in(&found[0])?;
             Ok(match setattr(ino, node, wanted, now())? {
                 Some((commit, after)) => (Some(commit), after),
                 None => (None, node.clone()),
             })
         });
-        Ok(done.await?.0)
+        let (planned, nodes) = done.await?;
+        Ok(self.afterwards(ino, nodes, planned))
+    }
+
+    /// The attributes that a commit returned, or else those that stand for them.
+    pub(super) fn afterwards(&self, ino: Ino, nodes: Vec<Option<Attr>>, otherwise: Attr) -> Attr {
+        let attr = nodes.into_iter().next().flatten().unwrap_or(otherwise);
+        self.shared.seen.node(ino, &attr);
+        attr
     }
 
     /// Target of a symlink.
