@@ -1,6 +1,7 @@
 //! The engine against the real client's file, and against itself.
 
 use super::*;
+use crate::meta::conformance::{conforms, formats};
 use crate::meta::txn::{Expect, Mutation, NodeField, Patch};
 use crate::types::{Name, SliceRecord, Time};
 use crate::uring::block_on;
@@ -144,5 +145,15 @@ fn the_real_clients_file_is_read() {
             listed.len() > 3
                 && listed.iter().all(|entry| entry.attr.as_ref().unwrap().kind == entry.kind)
         );
+    });
+}
+
+#[test]
+fn conforms_to_the_language() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = SqliteFile::open(&folder.path().join("meta.db"), true).unwrap().engine();
+    block_on(async {
+        formats(&*engine).await;
+        conforms(engine).await;
     });
 }
