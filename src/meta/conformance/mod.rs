@@ -4,6 +4,7 @@
 //! [`conforms`] and [`agrees`] from its tests. Where engines may differ (the order of a listing,
 //! parents of an inode with one name, counts of slices nobody refers to) nothing is asserted.
 
+mod agreement;
 mod changes;
 mod contents;
 mod crowds;
@@ -15,6 +16,8 @@ use std::rc::Rc;
 use super::engine::Engine;
 use super::txn::{Commit, Counter, Expect, Key, Mutation, Outcome, Value};
 use crate::types::{Attr, FileType, Ino, Name, Time};
+
+pub(super) use agreement::agrees;
 
 /// Make a volume on an empty database, twice: what is there is not written again.
 pub(super) async fn formats(engine: &dyn Engine) {

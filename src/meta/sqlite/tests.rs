@@ -1,7 +1,8 @@
 //! The engine against the real client's file, and against itself.
 
 use super::*;
-use crate::meta::conformance::{conforms, formats};
+use crate::meta::conformance::{agrees, conforms, formats};
+use crate::meta::mem::MemBase;
 use crate::meta::txn::{Expect, Mutation, NodeField, Patch};
 use crate::types::{Name, SliceRecord, Time};
 use crate::uring::block_on;
@@ -156,4 +157,18 @@ fn conforms_to_the_language() {
         formats(&*engine).await;
         conforms(engine).await;
     });
+}
+
+#[test]
+fn agrees_with_the_reference() {
+    for seed in 1..=8 {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = SqliteFile::open(&folder.path().join("meta.db"), true).unwrap().engine();
+        let reference = MemBase::new().engine();
+        block_on(async {
+            formats(&*engine).await;
+            formats(&*reference).await;
+            agrees(&*reference, &*engine, seed).await;
+        });
+    }
 }
