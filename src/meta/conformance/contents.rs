@@ -91,8 +91,8 @@ async fn references(engine: &dyn Engine) {
     assert!(refs(engine, &[2011]).await[0] <= 0, "nobody refers to the slice");
     assert_eq!(refs(engine, &[2012]).await, [5]);
     change(engine, vec![Mutation::ForgetSlice(2011, 50), Mutation::ForgetSlice(2012, 50)]).await;
-    change(engine, vec![Mutation::PushSlices(FILE, 2, vec![record(2011)])]).await;
-    assert_eq!(refs(engine, &[2011]).await, [1], "a slice that was forgotten is new");
+    change(engine, vec![Mutation::PushSlices(FILE, 2, vec![record(2011), record(2012)])]).await;
+    assert_eq!(refs(engine, &[2011, 2012]).await, [1, 1], "what was forgotten is new");
 }
 
 async fn compaction(engine: &dyn Engine) {

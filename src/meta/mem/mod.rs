@@ -38,6 +38,12 @@ impl MemBase {
         Rc::new(MemEngine(self.clone()))
     }
 
+    /// Data length, space and inodes of a directory, which no key of the language reads.
+    #[cfg(test)]
+    pub(in crate::meta) fn dir_stats(&self, dir: Ino) -> Option<[i64; 3]> {
+        self.volume().dirs.get(&dir)?.stats
+    }
+
     fn volume(&self) -> MutexGuard<'_, Volume> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
