@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::engine::Engines;
 use super::failure::Failure;
+use super::format::{FormatPlan, make};
 use super::store::{Stores, folder_bucket};
 use crate::config::{MetaUrl, Setting};
 use crate::meta::{Meta, MetaError, MetaShared, NewNode, Rules, Session, Who};
@@ -35,12 +36,21 @@ pub struct Statistic {
 }
 
 impl Volume {
-    /// Open the volume at `url`, whatever its features are.
+    /// Open the volume at `url`, whatever its features are; one in memory is made on the spot.
     ///
     /// # Errors
     /// When the engine is not reachable or holds no volume.
     pub fn open(url: MetaUrl) -> Result<Self, Failure> {
         let engines = Engines::open(&url, false)?;
+        if let MetaUrl::Memory(name) = &url {
+            let plan = FormatPlan {
+                name: name.clone(),
+                storage: Some("mem".to_owned()),
+                trash_days: Some(0),
+                ..FormatPlan::default()
+            };
+            return Ok(Self { setting: make(&engines, &plan)?, url, engines });
+        }
         let stored = uring::block_on(async { engines.engine().load_setting().await })?;
         let Some(text) = stored else {
             return Err(Failure::failed(format!(
