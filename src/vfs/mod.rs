@@ -21,6 +21,7 @@ mod ranges;
 mod removal;
 mod shared;
 mod statfs;
+mod told;
 mod turns;
 mod xattr;
 

@@ -10,6 +10,7 @@ use super::dir::Listings;
 use super::handle::Handles;
 use super::inode::Inodes;
 use super::interrupt::Interrupts;
+use super::told::Told;
 use crate::limits::DELETIONS_MAX;
 use crate::stdx::Permits;
 
@@ -18,6 +19,7 @@ pub struct VfsShared {
     pub(super) handles: Handles,
     pub(super) inodes: Inodes,
     pub(super) changes: Changes,
+    pub(super) told: Told,
     pub(super) listings: Listings,
     pub(super) interrupts: Interrupts,
     /// Deleted files whose data is removed at a time.
@@ -35,6 +37,7 @@ impl VfsShared {
             handles: Handles::default(),
             inodes: Inodes::default(),
             changes: Changes::default(),
+            told: Told::default(),
             listings: Listings::default(),
             interrupts: Interrupts::default(),
             deletions: Permits::new(DELETIONS_MAX),

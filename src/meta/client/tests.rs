@@ -87,8 +87,8 @@ async fn recount(meta: &Meta) {
 fn names_come_and_go() {
     let (_folder, meta) = fresh();
     block_on(async {
-        let (d, _) = meta.create(Ino::ROOT, b"d", &new(FileType::Dir), ROOT).await.unwrap();
-        let (f, _) = meta.create(d, b"f", &new(FileType::File), ROOT).await.unwrap();
+        let d = meta.create(Ino::ROOT, b"d", &new(FileType::Dir), ROOT).await.unwrap().ino;
+        let f = meta.create(d, b"f", &new(FileType::File), ROOT).await.unwrap().ino;
         assert_eq!(errno(meta.create(d, b"f", &new(FileType::File), ROOT).await), Errno::EXIST);
         assert_eq!(errno(meta.rmdir(Ino::ROOT, b"d", ROOT).await), Errno::NOTEMPTY);
         assert_eq!(errno(meta.unlink(Ino::ROOT, b"d", ROOT, &|_| false).await), Errno::ISDIR);
@@ -100,8 +100,8 @@ fn names_come_and_go() {
         let below = meta.rename((Ino::ROOT, b"e"), (d, b"inside"), 0, ROOT, &|_| false).await;
         assert_eq!(errno(below), Errno::INVAL);
         meta.rmdir(Ino::ROOT, b"e", ROOT).await.unwrap();
-        assert!(!meta.unlink(Ino::ROOT, b"moved", ROOT, &|_| false).await.unwrap().delete_data);
-        assert!(meta.unlink(Ino::ROOT, b"again", ROOT, &|_| false).await.unwrap().delete_data);
+        assert!(!meta.unlink(Ino::ROOT, b"moved", ROOT, &|_| false).await.unwrap().0.delete_data);
+        assert!(meta.unlink(Ino::ROOT, b"again", ROOT, &|_| false).await.unwrap().0.delete_data);
         recount(&meta).await;
     });
 }
@@ -110,24 +110,24 @@ fn names_come_and_go() {
 fn slices_grow_files_and_go_with_them() {
     let (_folder, meta) = fresh();
     block_on(async {
-        let (f, _) = meta.create(Ino::ROOT, b"f", &new(FileType::File), ROOT).await.unwrap();
+        let f = meta.create(Ino::ROOT, b"f", &new(FileType::File), ROOT).await.unwrap().ino;
         let id = meta.next_slice_id().await.unwrap();
         let record = SliceRecord { pos: 100, id, size: 9000, off: 0, len: 9000 };
         let slice =
             NewSlices { ino: f, chunk: 1, records: vec![record], mtime: Time { sec: 9, nsec: 9 } };
         assert_eq!(meta.push(slice).await.unwrap().length, (64 << 20) + 9100);
-        let (g, _) = meta.create(Ino::ROOT, b"g", &new(FileType::File), ROOT).await.unwrap();
+        let g = meta.create(Ino::ROOT, b"g", &new(FileType::File), ROOT).await.unwrap().ino;
         let copied = meta.copy_range((f, 64 << 20), (g, 10), 5000).await.unwrap();
         assert_eq!((copied, meta.getattr(g).await.unwrap().length), (5000, 5010));
         recount(&meta).await;
         let length = meta.getattr(f).await.unwrap().length;
-        assert!(meta.unlink(Ino::ROOT, b"f", ROOT, &|_| false).await.unwrap().delete_data);
+        assert!(meta.unlink(Ino::ROOT, b"f", ROOT, &|_| false).await.unwrap().0.delete_data);
         assert_eq!(
             meta.drop_chunks(f, length).await.unwrap(),
             [],
             "the copy still refers to the slice"
         );
-        assert!(meta.unlink(Ino::ROOT, b"g", ROOT, &|_| false).await.unwrap().delete_data);
+        assert!(meta.unlink(Ino::ROOT, b"g", ROOT, &|_| false).await.unwrap().0.delete_data);
         assert_eq!(meta.drop_chunks(g, 5010).await.unwrap(), [(id, 9000)]);
         meta.forget_slices(g, 5010, vec![(id, 9000)]).await.unwrap();
         recount(&meta).await;
@@ -139,8 +139,8 @@ fn an_open_file_outlives_its_name() {
     let (_folder, meta) = fresh();
     block_on(async {
         meta.open_session("{}".into(), 60).await.unwrap();
-        let (f, _) = meta.create(Ino::ROOT, b"f", &new(FileType::File), ROOT).await.unwrap();
-        assert!(!meta.unlink(Ino::ROOT, b"f", ROOT, &|_| true).await.unwrap().delete_data);
+        let f = meta.create(Ino::ROOT, b"f", &new(FileType::File), ROOT).await.unwrap().ino;
+        assert!(!meta.unlink(Ino::ROOT, b"f", ROOT, &|_| true).await.unwrap().0.delete_data);
         assert_eq!(meta.getattr(f).await.unwrap().nlink, 0);
         meta.truncate(f, 70_000).await.unwrap();
         assert_eq!(meta.drop_sustained(f).await.unwrap(), Some(70_000));
