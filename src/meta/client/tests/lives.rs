@@ -37,8 +37,9 @@ struct Life {
     waiting: BTreeMap<Ino, u64>,
     made: BTreeSet<Ino>,
     slices: BTreeMap<SliceId, u32>,
-    /// Directories whose statistics did not follow the length of a file with several names, or
-    /// followed that of one without a name, as in the real client.
+    /// Directories whose statistics are off: the length of a file moves those of the one parent
+    /// its node names, which is none for a file with several names and a past one for a file
+    /// without a name.
     drifting: BTreeSet<Ino>,
 }
 
