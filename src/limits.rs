@@ -33,6 +33,18 @@ pub const XATTR_VALUE_BYTES_MAX: usize = 65_536;
 pub const SYMLINK_BYTES_END: usize = 4096;
 /// Bytes copied by one copy_file_range; the caller goes on from there.
 pub const COPY_BYTES_MAX: u64 = (1 << 32) - CHUNK_BYTES;
+/// Commits in one call of Redis's commit script: longer scripts keep others waiting.
+pub const REDIS_BATCH_COMMITS_MAX: usize = 512;
+/// Bytes of arguments in one such call, unless a single commit has more.
+pub const REDIS_BATCH_BYTES_MAX: usize = 256 << 10;
+/// Commits of a core that wait for Redis; one more waits for a place.
+pub const REDIS_COMMITS_WAITING_MAX: usize = 1 << 12;
+/// Questions of a core that wait for Redis; one more waits for a place.
+pub const REDIS_REQUESTS_MAX: usize = 1 << 12;
+/// Names of a directory, and attributes, asked of Redis at a time.
+pub const REDIS_LIST_PAGE: usize = 4096;
+/// Chunks of a file that are tried one by one for a list; of larger files all keys are searched.
+pub const REDIS_CHUNKS_TRIED_MAX: usize = 1 << 14;
 
 // Every open file needs a record of its inode, and room must be found among those not open.
 const _: () = assert!(INODES_MAX >= 2 * HANDLES_MAX);
@@ -44,3 +56,5 @@ const _: () = assert!(DELETIONS_WAITING_MAX > DELETIONS_MAX);
 const _: () = assert!(XATTR_NAME_BYTES_MAX <= NAME_BYTES_MAX);
 // Changes noted for one listing are few beside what a listing may hold.
 const _: () = assert!(LISTING_CHANGES_MAX < LISTED_NAMES_MAX);
+// A full batch leaves commits waiting for the next one.
+const _: () = assert!(REDIS_COMMITS_WAITING_MAX >= 2 * REDIS_BATCH_COMMITS_MAX);

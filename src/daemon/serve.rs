@@ -3,6 +3,7 @@
 //! Owns the settings of the floors and the closed list of what cores share. Relies on each floor
 //! for its own sharing.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use super::engine::Engines;
 use super::failure::Failure;
 use super::jobs::{self, Duties};
-use super::store::Stores;
+use super::store::{Stores, device_of};
 use crate::config::Setting;
 use crate::data::{Data, DataConfig, DataShared};
 use crate::fuse::Handler;
@@ -88,7 +89,11 @@ impl Server {
             let text = format!("compression {:?} is not known", setting.compression());
             Failure::refused(text)
         })?;
-        let cache = BlockCache::open(&plan.cache.blocks, setting.uuid(), layout)
+        let cache = CacheConfig {
+            folders: useful_folders(&plan.cache.blocks.folders, &stores),
+            ..plan.cache.blocks.clone()
+        };
+        let cache = BlockCache::open(&cache, setting.uuid(), layout)
             .map_err(|error| Failure::failed(error.to_string()))?;
         let block_bytes = u64::from(layout.block_bytes());
         let data = DataShared::new(DataConfig {
@@ -184,6 +189,18 @@ impl Server {
             super::volume::find_dir(&meta, path).await
         })
     }
+}
+
+/// Cache folders that are not on the very disk where the objects are: a copy there is no nearer.
+fn useful_folders(folders: &[PathBuf], stores: &Stores) -> Vec<PathBuf> {
+    let Some(objects) = stores.device() else { return folders.to_vec() };
+    let (same, useful): (Vec<_>, Vec<_>) =
+        folders.iter().cloned().partition(|folder| device_of(folder) == Some(objects));
+    for folder in same {
+        let folder = folder.display();
+        tracing::info!("objects are on the disk of cache folder {folder}: cached in memory only");
+    }
+    useful
 }
 
 /// One core's handler: the file system, and its end.

@@ -1,5 +1,7 @@
 //! From a volume's storage and bucket to store handles for any core.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::failure::Failure;
@@ -8,8 +10,15 @@ use crate::object::{FileStore, Prefixed, Store, mem};
 /// An object store of some kind; clones are for other cores.
 #[derive(Clone)]
 pub enum Stores {
-    /// A folder, with the volume's name as prefix.
-    File(FileStore, String),
+    /// A folder.
+    File {
+        /// The bucket.
+        store: FileStore,
+        /// Its path.
+        bucket: PathBuf,
+        /// Name of the volume with a slash behind.
+        prefix: String,
+    },
     /// Memory of this process, by name.
     Memory(String),
 }
@@ -21,7 +30,11 @@ impl Stores {
     /// When there is no such kind.
     pub fn open(storage: &str, bucket: &str, name: &str) -> Result<Self, Failure> {
         match storage {
-            "file" => Ok(Self::File(FileStore::new(bucket)?, format!("{name}/"))),
+            "file" => Ok(Self::File {
+                store: FileStore::new(bucket)?,
+                bucket: PathBuf::from(bucket),
+                prefix: format!("{name}/"),
+            }),
             "mem" => Ok(Self::Memory(format!("{bucket}{name}"))),
             other => Err(Failure::refused(format!(
                 "storage {other:?} is not supported yet by jfs-uring, only \"file\"; \
@@ -30,13 +43,28 @@ impl Stores {
         }
     }
 
+    /// The device that objects lie on, if it is one of this machine.
+    pub fn device(&self) -> Option<u64> {
+        match self {
+            Self::File { bucket, .. } => device_of(bucket),
+            Self::Memory(_) => None,
+        }
+    }
+
     /// A handle for the calling core.
     pub fn store(&self) -> Rc<dyn Store> {
         match self {
-            Self::File(store, prefix) => Rc::new(Prefixed::new(store.clone(), prefix.clone())),
+            Self::File { store, prefix, .. } => {
+                Rc::new(Prefixed::new(store.clone(), prefix.clone()))
+            }
             Self::Memory(name) => Rc::new(mem::open(name)),
         }
     }
+}
+
+/// The device that `path`, or the deepest part of it that is there, lies on.
+pub fn device_of(path: &Path) -> Option<u64> {
+    path.ancestors().find_map(|part| std::fs::metadata(part).ok()).map(|meta| meta.dev())
 }
 
 /// The bucket of a folder as the real client keeps it: absolute, with a slash behind.

@@ -12,6 +12,7 @@ mod node;
 mod overlay;
 mod plan;
 pub mod record;
+pub mod redis;
 mod slices;
 pub mod sqlite;
 mod txn;

@@ -1,0 +1,27 @@
+-- Ends a session: its locks, its records, its clients' sequences. ARGV: session id, unix seconds.
+-- KEYS: allSessions, sessionInfos, sessions (of old clients), hash of clients' sequences.
+-- Gives the inodes the session kept open.
+local sid, own = ARGV[1], ARGV[1] .. '_'
+local function own_fields(key)
+  local found = {}
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    if string.sub(field, 1, #own) == own then found[#found + 1] = field end
+  end
+  return found
+end
+for _, key in ipairs(redis.call('SMEMBERS', 'locked' .. sid)) do
+  for _, field in ipairs(own_fields(key)) do redis.call('HDEL', key, field) end
+end
+redis.call('DEL', 'locked' .. sid)
+redis.call('ZREM', KEYS[1], sid)
+redis.call('HDEL', KEYS[2], sid)
+redis.call('ZREM', KEYS[3], sid)
+for _, field in ipairs(own_fields(KEYS[4])) do redis.call('HDEL', KEYS[4], field) end
+-- Clients without a session (commands) have nobody to end them: theirs go when a day old.
+for _, field in ipairs(redis.call('HKEYS', KEYS[4])) do
+  if string.sub(field, 1, 2) == '0_' then
+    local stamp = tonumber(string.sub(redis.call('HGET', KEYS[4], field), 17, 28)) or 0
+    if stamp < tonumber(ARGV[2]) - 86400 then redis.call('HDEL', KEYS[4], field) end
+  end
+end
+return redis.call('SMEMBERS', 'session' .. sid)

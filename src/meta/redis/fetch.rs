@@ -1,0 +1,214 @@
+//! Typed keys as one pipeline of reads, and its replies as values.
+
+use redis::Value as Reply;
+
+use super::keys;
+use super::link::Link;
+use super::reply::{self, damaged, strange};
+use super::script::Script;
+use super::words::Asked;
+use crate::limits::REDIS_CHUNKS_TRIED_MAX;
+use crate::meta::engine::EngineError;
+use crate::meta::record::{PLOCK_BYTES, decode_entry, decode_node, decode_slice};
+use crate::meta::txn::{Flock, Key, Plock, Value};
+use crate::types::{Attr, FileType, Ino};
+
+/// Names looked at by one step of a scan over all keys.
+const SCAN_COUNT: &[u8] = b"10000";
+
+/// All keys in one round trip.
+pub(super) async fn fetch(link: &Link, wanted: &[Key]) -> Result<Vec<Value>, EngineError> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (lookup, chunks) = (link.script(Script::Lookup).await?, link.script(Script::Chunks).await?);
+    let mut asked = Asked::default();
+    wanted.iter().for_each(|key| ask(&mut asked, key, &lookup, &chunks));
+    let replies = link.ask(&asked).await?;
+    assert_eq!(replies.len(), wanted.len(), "each key has its reply");
+    let mut values = Vec::with_capacity(wanted.len());
+    for (key, reply) in wanted.iter().zip(replies) {
+        values.push(match key {
+            Key::Chunks(ino) => Value::Chunks(chunk_indexes(link, *ino, reply).await?),
+            _ => value(key, reply)?,
+        });
+    }
+    Ok(values)
+}
+
+fn ask(asked: &mut Asked, key: &Key, lookup: &[u8], chunks: &[u8]) {
+    let mut add = |words: &[&[u8]]| asked.add(words);
+    let name = name_of(key);
+    let name = name.as_bytes();
+    match key {
+        Key::Node(_) | Key::Symlink(_) | Key::Counter(_) => add(&[b"GET", name]),
+        Key::Entry(_, field) | Key::Xattr(_, field) => add(&[b"HGET", name, field]),
+        Key::EntryNode(_, field) => add(&[b"EVALSHA", lookup, b"1", name, field]),
+        Key::DirLen(_) => add(&[b"HLEN", name]),
+        Key::Chunk(..) => add(&[b"LRANGE", name, b"0", b"-1"]),
+        Key::Chunks(ino) => {
+            let (ino, max) = (ino.to_string(), REDIS_CHUNKS_TRIED_MAX.to_string());
+            add(&[b"EVALSHA", chunks, b"1", name, ino.as_bytes(), max.as_bytes()]);
+        }
+        Key::SliceRef(id, size) => add(&[b"HGET", name, keys::slice(*id, *size).as_bytes()]),
+        Key::XattrNames(_) => add(&[b"HKEYS", name]),
+        Key::Parents(_) | Key::Flocks(_) | Key::Plocks(_) => add(&[b"HGETALL", name]),
+    }
+}
+
+/// The key in Redis that is asked.
+fn name_of(key: &Key) -> String {
+    match key {
+        Key::Node(ino) | Key::Chunks(ino) => keys::node(*ino),
+        Key::Entry(ino, _) | Key::EntryNode(ino, _) | Key::DirLen(ino) => keys::dir(*ino),
+        Key::Chunk(ino, index) => keys::chunk(*ino, *index),
+        Key::SliceRef(..) => keys::SLICE_REFS.to_owned(),
+        Key::Symlink(ino) => keys::symlink(*ino),
+        Key::Xattr(ino, _) | Key::XattrNames(ino) => keys::xattrs(*ino),
+        Key::Parents(ino) => keys::parents(*ino),
+        Key::Counter(counter) => keys::counter(*counter).to_owned(),
+        Key::Flocks(ino) => keys::flocks(*ino),
+        Key::Plocks(ino) => keys::plocks(*ino),
+    }
+}
+
+fn value(key: &Key, reply: Reply) -> Result<Value, EngineError> {
+    let name = &name_of(key);
+    Ok(match key {
+        Key::Node(_) => Value::Node(node(name, reply::bytes(name, reply)?)?),
+        Key::Entry(..) => {
+            let bytes = reply::bytes(name, reply)?;
+            Value::Entry(bytes.map(|bytes| entry(name, &bytes)).transpose()?)
+        }
+        Key::EntryNode(..) => Value::EntryNode(entry_node(name, reply)?),
+        Key::DirLen(_) => Value::DirLen(reply::integer(name, reply)? as u64),
+        Key::Chunk(..) => {
+            let records = reply::byte_list(name, reply)?;
+            let records = records.iter().map(|bytes| decode_slice(bytes));
+            Value::Chunk(records.collect::<Result<_, _>>().map_err(|error| damaged(name, error))?)
+        }
+        Key::Chunks(_) => unreachable!("these are found by more than one question"),
+        // A slice without a field has one reference; the field counts those beyond it.
+        Key::SliceRef(..) => Value::SliceRef(reply::number(name, reply)?.unwrap_or(0) + 1),
+        Key::Symlink(_) => Value::Symlink(reply::bytes(name, reply)?.map(Into::into)),
+        Key::Xattr(..) => Value::Xattr(reply::bytes(name, reply)?.map(Into::into)),
+        Key::XattrNames(_) => {
+            let mut names = reply::byte_list(name, reply)?;
+            names.sort_unstable();
+            Value::XattrNames(names.into_iter().map(Into::into).collect())
+        }
+        Key::Parents(_) => Value::Parents(parents(name, reply)?),
+        Key::Counter(_) => Value::Counter(reply::number(name, reply)?.unwrap_or(0)),
+        Key::Flocks(_) => Value::Flocks(flocks(name, reply)?),
+        Key::Plocks(_) => Value::Plocks(plocks(name, reply)?),
+    })
+}
+
+/// The attributes in a node's record.
+pub(super) fn node(name: &str, bytes: Option<Vec<u8>>) -> Result<Option<Attr>, EngineError> {
+    bytes.map(|bytes| decode_node(&bytes)).transpose().map_err(|error| damaged(name, error))
+}
+
+pub(super) fn entry(name: &str, bytes: &[u8]) -> Result<(FileType, Ino), EngineError> {
+    decode_entry(bytes).map_err(|error| damaged(name, error))
+}
+
+type EntryNode = Option<(FileType, Ino, Option<Attr>)>;
+
+fn entry_node(name: &str, reply: Reply) -> Result<EntryNode, EngineError> {
+    if reply == Reply::Nil {
+        return Ok(None);
+    }
+    let mut parts = reply::list(name, reply)?.into_iter();
+    let found = parts.next().map(|part| reply::bytes(name, part)).transpose()?.flatten();
+    let (kind, ino) = entry(name, &found.unwrap_or_default())?;
+    let child = &keys::node(ino);
+    let record = parts.next().map(|part| reply::bytes(child, part)).transpose()?.flatten();
+    Ok(Some((kind, ino, node(child, record)?)))
+}
+
+fn parents(name: &str, reply: Reply) -> Result<Vec<(Ino, i64)>, EngineError> {
+    let mut found = Vec::new();
+    for (field, count) in reply::pairs(name, reply)? {
+        let count = reply::parsed(name, &count)?;
+        // The last link that leaves a directory leaves a zero.
+        if count > 0 {
+            found.push((Ino(reply::parsed(name, &field)?), count));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn flocks(name: &str, reply: Reply) -> Result<Vec<Flock>, EngineError> {
+    let mut found = Vec::new();
+    for (field, word) in reply::pairs(name, reply)? {
+        let owner = keys::parse_owner(&field).ok_or_else(|| damaged(name, "no holder's name"))?;
+        let exclusive = match &word[..] {
+            b"W" => true,
+            b"R" => false,
+            _ => return Err(damaged(name, "neither a shared nor an exclusive lock")),
+        };
+        found.push(Flock { owner, exclusive });
+    }
+    found.sort_unstable_by_key(|lock| lock.owner);
+    Ok(found)
+}
+
+fn plocks(name: &str, reply: Reply) -> Result<Vec<Plock>, EngineError> {
+    let mut found = Vec::new();
+    for (field, records) in reply::pairs(name, reply)? {
+        let owner = keys::parse_owner(&field).ok_or_else(|| damaged(name, "no holder's name"))?;
+        if !records.len().is_multiple_of(PLOCK_BYTES) {
+            return Err(damaged(name, format!("{} bytes are no locks", records.len())));
+        }
+        found.push(Plock { owner, records: records.into() });
+    }
+    found.sort_unstable_by_key(|lock| lock.owner);
+    Ok(found)
+}
+
+/// Chunks with a list. Below the file's end each is tried; of a file that is gone, or has more
+/// chunks than may be tried, the lists are searched among all keys, as the official client does.
+async fn chunk_indexes(link: &Link, ino: Ino, reply: Reply) -> Result<Vec<u32>, EngineError> {
+    let name = &keys::node(ino);
+    let mut found = Vec::new();
+    for number in reply::list(name, reply)? {
+        found.push(reply::integer(name, number)?);
+    }
+    match found.split_first() {
+        Some((-1, _)) => search_chunks(link, ino).await,
+        Some((_, indexes)) => Ok(indexes.iter().map(|index| *index as u32).collect()),
+        None => Err(damaged(name, "no count of chunks")),
+    }
+}
+
+async fn search_chunks(link: &Link, ino: Ino) -> Result<Vec<u32>, EngineError> {
+    let (prefix, mut cursor) = (format!("c{ino}_"), b"0".to_vec());
+    let pattern = format!("{prefix}*");
+    let mut found = Vec::new();
+    loop {
+        let words: [&[u8]; 6] =
+            [b"SCAN", &cursor, b"MATCH", pattern.as_bytes(), b"COUNT", SCAN_COUNT];
+        let (next, names) = page("SCAN", link.call(&words).await?)?;
+        let indexes = names.iter().filter_map(|name| name.strip_prefix(prefix.as_bytes()));
+        found.extend(indexes.filter_map(|index| reply::parsed::<u32>(&pattern, index).ok()));
+        if next == b"0" {
+            found.sort_unstable();
+            found.dedup();
+            return Ok(found);
+        }
+        cursor = next;
+    }
+}
+
+/// A page of a scan: the cursor of the next one, and what is on it.
+pub(super) fn page(name: &str, reply: Reply) -> Result<(Vec<u8>, Vec<Vec<u8>>), EngineError> {
+    let mut parts = reply::list(name, reply)?.into_iter();
+    match (parts.next(), parts.next()) {
+        (Some(Reply::BulkString(cursor)), Some(items)) => {
+            Ok((cursor, reply::byte_list(name, items)?))
+        }
+        (first, _) => Err(strange(name, &first.unwrap_or_default())),
+    }
+}

@@ -1,0 +1,100 @@
+//! Names of JuiceFS's keys and fields in Redis. All numbers in them are decimal text.
+
+use crate::meta::txn::{Counter, LockOwner};
+use crate::types::{Ino, SliceId};
+
+pub(super) const SETTING: &str = "setting";
+pub(super) const DELETED_FILES: &str = "delfiles";
+pub(super) const SLICE_REFS: &str = "sliceRef";
+/// Expiry of each session.
+pub(super) const SESSIONS: &str = "allSessions";
+pub(super) const SESSION_INFOS: &str = "sessionInfos";
+/// Sessions of clients older than 1.0.
+pub(super) const OLD_SESSIONS: &str = "sessions";
+/// Our own: the last batch of each client. No pattern that official commands scan matches it.
+pub(super) const SEQUENCES: &str = "Uring:seq";
+/// Statistics of directories: data length, space, inodes.
+pub(super) const DIR_STATS: [&str; 3] = ["dirDataLength", "dirUsedSpace", "dirUsedInodes"];
+/// Quotas of directories and what they count.
+pub(super) const DIR_QUOTAS: [&str; 3] = ["dirQuota", "dirQuotaUsedSpace", "dirQuotaUsedInodes"];
+
+pub(super) fn node(ino: Ino) -> String {
+    format!("i{ino}")
+}
+
+pub(super) fn dir(ino: Ino) -> String {
+    format!("d{ino}")
+}
+
+pub(super) fn parents(ino: Ino) -> String {
+    format!("p{ino}")
+}
+
+pub(super) fn chunk(ino: Ino, index: u32) -> String {
+    format!("c{ino}_{index}")
+}
+
+pub(super) fn symlink(ino: Ino) -> String {
+    format!("s{ino}")
+}
+
+pub(super) fn xattrs(ino: Ino) -> String {
+    format!("x{ino}")
+}
+
+pub(super) fn flocks(ino: Ino) -> String {
+    format!("lockf{ino}")
+}
+
+pub(super) fn plocks(ino: Ino) -> String {
+    format!("lockp{ino}")
+}
+
+/// The lock keys in which a session holds something.
+pub(super) fn locked(sid: u64) -> String {
+    format!("locked{sid}")
+}
+
+/// The inodes a session keeps open.
+pub(super) fn sustained(sid: u64) -> String {
+    format!("session{sid}")
+}
+
+/// The field of a slice in `sliceRef`.
+pub(super) fn slice(id: SliceId, size: u32) -> String {
+    format!("k{id}_{size}")
+}
+
+pub(super) fn counter(counter: Counter) -> &'static str {
+    match counter {
+        Counter::UsedSpace => "usedSpace",
+        Counter::TotalInodes => "totalInodes",
+        Counter::NextInode => "nextinode",
+        Counter::NextChunk => "nextchunk",
+        Counter::NextSession => "nextsession",
+        Counter::NextTrash => "nextTrash",
+    }
+}
+
+/// The field of a holder in a lock's hash.
+pub(super) fn owner(owner: LockOwner) -> String {
+    format!("{}_{:016X}", owner.sid, owner.owner)
+}
+
+pub(super) fn parse_owner(field: &[u8]) -> Option<LockOwner> {
+    let (sid, owner) = std::str::from_utf8(field).ok()?.split_once('_')?;
+    Some(LockOwner { sid: sid.parse().ok()?, owner: u64::from_str_radix(owner, 16).ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holders_of_locks_have_their_field() {
+        let holder = LockOwner { sid: 7, owner: 0xab };
+        assert_eq!(owner(holder), "7_00000000000000AB");
+        assert_eq!(parse_owner(b"7_00000000000000ab"), Some(holder));
+        assert_eq!(parse_owner(b"7"), None);
+    }
+}

@@ -1,0 +1,339 @@
+//! A commit as words for the commit script, which tells their meaning (`commit.lua`).
+//!
+//! Changes that are one command of Redis go as that command; what needs a look at a record goes
+//! as a word of the script.
+
+use super::keys;
+use super::words::Words;
+use crate::meta::record::{encode_entry, encode_node, encode_slice};
+use crate::meta::txn::{
+    Commit, Counter, Expect, Flock, LockOwner, Mutation, NodeField, Patch, Plock, SetNode,
+};
+use crate::types::{FileType, Ino, SliceRecord, Time};
+
+/// Records in one command: its words must fit on the script's stack.
+const RECORDS_MAX: usize = 2000;
+
+/// Offsets of fields in a node's record.
+mod at {
+    pub const FLAGS: u8 = 0;
+    pub const MODE: u8 = 1;
+    pub const UID: u8 = 3;
+    pub const GID: u8 = 7;
+    pub const ATIME: u8 = 11;
+    pub const MTIME: u8 = 23;
+    pub const CTIME: u8 = 35;
+    pub const NLINK: u8 = 47;
+    pub const LENGTH: u8 = 51;
+    pub const PARENT: u8 = 63;
+    pub const ACL: u8 = 71;
+    /// Stands for the type alone.
+    pub const KIND: u8 = 255;
+}
+
+pub(super) fn pack(commit: &Commit) -> Words {
+    let mut words = Words::default();
+    for (index, expectation) in commit.expects.iter().enumerate() {
+        expect(&mut words, index, expectation);
+    }
+    words.add("!");
+    commit.mutations.iter().for_each(|mutation| change(&mut words, mutation));
+    words.add("=");
+    commit.returns.iter().for_each(|ino| {
+        words.add(keys::node(*ino));
+    });
+    words
+}
+
+fn time(time: Time) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes[..8].copy_from_slice(&time.sec.to_be_bytes());
+    bytes[8..].copy_from_slice(&time.nsec.to_be_bytes());
+    bytes
+}
+
+fn acl((access, default): (u32, u32)) -> [u8; 8] {
+    (u64::from(access) << 32 | u64::from(default)).to_be_bytes()
+}
+
+/// A range of a record, as the script reads it.
+fn range(ranges: &mut Vec<u8>, offset: u8, bytes: &[u8]) {
+    ranges.push(offset);
+    ranges.push(u8::try_from(bytes.len()).expect("fields are short"));
+    ranges.extend_from_slice(bytes);
+}
+
+fn fields(seen: &[NodeField]) -> Vec<u8> {
+    let mut ranges = Vec::new();
+    for field in seen {
+        match *field {
+            NodeField::Flags(flags) => range(&mut ranges, at::FLAGS, &[flags]),
+            NodeField::Mode(kind, mode) => {
+                range(&mut ranges, at::MODE, &((kind as u16) << 12 | mode).to_be_bytes());
+            }
+            NodeField::Uid(uid) => range(&mut ranges, at::UID, &uid.to_be_bytes()),
+            NodeField::Gid(gid) => range(&mut ranges, at::GID, &gid.to_be_bytes()),
+            NodeField::Nlink(nlink) => range(&mut ranges, at::NLINK, &nlink.to_be_bytes()),
+            NodeField::Length(length) => range(&mut ranges, at::LENGTH, &length.to_be_bytes()),
+            NodeField::Parent(parent) => range(&mut ranges, at::PARENT, &parent.0.to_be_bytes()),
+            NodeField::Acl(access, default) => range(&mut ranges, at::ACL, &acl((access, default))),
+        }
+    }
+    ranges
+}
+
+fn expect(words: &mut Words, index: usize, expectation: &Expect) {
+    let mut begin = |kind: &str, key: String| {
+        words.add(kind).number(index).add(key);
+    };
+    match expectation {
+        Expect::EntryAbsent(dir, name) => {
+            begin("absent", keys::dir(*dir));
+            words.add(name);
+        }
+        Expect::EntryIs(dir, name, kind, ino) => {
+            begin("field", keys::dir(*dir));
+            words.add(name).add(encode_entry(*kind, *ino));
+        }
+        Expect::Node(ino, kind) => {
+            begin("node", keys::node(*ino));
+            words.add([at::KIND, 1, *kind as u8]);
+        }
+        Expect::NodeFields(ino, seen) => {
+            begin("node", keys::node(*ino));
+            words.add(fields(seen));
+        }
+        Expect::DirEmpty(dir) => begin("empty", keys::dir(*dir)),
+        Expect::ChunkPrefix(ino, chunk, records) => {
+            begin("list", keys::chunk(*ino, *chunk));
+            words.number(records.len());
+            records.iter().for_each(|record| {
+                words.add(encode_slice(record));
+            });
+        }
+        Expect::XattrIs(ino, name, value) => {
+            begin(if value.is_some() { "field" } else { "absent" }, keys::xattrs(*ino));
+            words.add(name);
+            value.iter().for_each(|value| {
+                words.add(value);
+            });
+        }
+        Expect::FlocksAre(ino, locks) => {
+            begin("hash", keys::flocks(*ino));
+            words.number(locks.len());
+            locks.iter().for_each(|Flock { owner, exclusive }| {
+                words.add(keys::owner(*owner)).add(lock_word(*exclusive));
+            });
+        }
+        Expect::PlocksAre(ino, locks) => {
+            begin("hash", keys::plocks(*ino));
+            words.number(locks.len());
+            locks.iter().for_each(|Plock { owner, records }| {
+                words.add(keys::owner(*owner)).add(records);
+            });
+        }
+        Expect::Room { space, inodes, capacity, inode_limit } => {
+            let limits = [
+                (Counter::UsedSpace, *space, *capacity),
+                (Counter::TotalInodes, *inodes, *inode_limit),
+            ];
+            for (counter, more, limit) in limits {
+                if limit != 0 && more > 0 {
+                    words.add("room").number(index).add(keys::counter(counter));
+                    words.number(more).number(limit);
+                }
+            }
+        }
+    }
+}
+
+fn lock_word(exclusive: bool) -> &'static str {
+    if exclusive { "W" } else { "R" }
+}
+
+fn call(words: &mut Words, command: &[&[u8]]) {
+    words.add("call").number(command.len());
+    command.iter().for_each(|word| {
+        words.add(word);
+    });
+}
+
+/// A command with a key and text behind it.
+fn text(words: &mut Words, command: &str, key: &str, rest: &[&str]) {
+    words.add("call").number(2 + rest.len()).add(command).add(key);
+    rest.iter().for_each(|word| {
+        words.add(word);
+    });
+}
+
+fn change(words: &mut Words, mutation: &Mutation) {
+    match mutation {
+        Mutation::PutNode(ino, attr) => {
+            words.add("put").add(keys::node(*ino)).add(encode_node(attr));
+        }
+        Mutation::DelNode(ino) => {
+            words.add("del").add(keys::node(*ino));
+        }
+        Mutation::Patch(ino, change) => patch(words, *ino, change),
+        Mutation::Set(ino, change) => set(words, *ino, change),
+        Mutation::PutEntry(dir, name, kind, ino) => put_entry(words, *dir, name, (*kind, *ino)),
+        Mutation::DelEntry(dir, name) => call(words, &[b"HDEL", keys::dir(*dir).as_bytes(), name]),
+        Mutation::PutSymlink(ino, target) => {
+            call(words, &[b"SET", keys::symlink(*ino).as_bytes(), target]);
+        }
+        Mutation::DelSymlink(ino) => text(words, "DEL", &keys::symlink(*ino), &[]),
+        Mutation::Add(counter, n) => {
+            text(words, "INCRBY", keys::counter(*counter), &[&n.to_string()]);
+        }
+        Mutation::AddParent(ino, parent, n) => {
+            text(words, "HINCRBY", &keys::parents(*ino), &[&parent.to_string(), &n.to_string()]);
+        }
+        Mutation::DelParents(ino) => text(words, "DEL", &keys::parents(*ino), &[]),
+        Mutation::PushSlices(..)
+        | Mutation::PushHolesIfListed(..)
+        | Mutation::ShareSlices(..)
+        | Mutation::ReplacePrefix(..)
+        | Mutation::DelChunk(..)
+        | Mutation::AddSliceRef(..)
+        | Mutation::ForgetSlice(..) => slices(words, mutation),
+        _ => aside(words, mutation),
+    }
+}
+
+fn put_entry(words: &mut Words, dir: Ino, name: &[u8], (kind, ino): (FileType, Ino)) {
+    call(words, &[b"HSET", keys::dir(dir).as_bytes(), name, &encode_entry(kind, ino)]);
+}
+
+fn patch(words: &mut Words, ino: Ino, change: &Patch) {
+    words.add("patch").add(keys::node(ino)).number(change.nlink);
+    for given in [change.mtime, change.ctime, change.atime] {
+        words.add(given.map(time).as_ref().map_or(&[][..], |bytes| &bytes[..]));
+    }
+    let length = change.length_at_least.map(u64::to_be_bytes);
+    words.add(length.as_ref().map_or(&[][..], |bytes| &bytes[..]));
+    words.number(change.skip_if_younger_ns / 1_000_000_000);
+    words.number(change.skip_if_younger_ns % 1_000_000_000);
+}
+
+fn set(words: &mut Words, ino: Ino, change: &SetNode) {
+    let mut ranges = Vec::new();
+    let mut put = |offset: u8, bytes: Option<&[u8]>| {
+        bytes.iter().for_each(|bytes| range(&mut ranges, offset, bytes));
+    };
+    put(at::FLAGS, change.flags.map(u8::to_be_bytes).as_ref().map(|bytes| &bytes[..]));
+    let mode = change.mode.map(|mode| (mode & 0xfff).to_be_bytes());
+    put(at::MODE, mode.as_ref().map(|bytes| &bytes[..]));
+    put(at::UID, change.uid.map(u32::to_be_bytes).as_ref().map(|bytes| &bytes[..]));
+    put(at::GID, change.gid.map(u32::to_be_bytes).as_ref().map(|bytes| &bytes[..]));
+    put(at::ATIME, change.atime.map(time).as_ref().map(|bytes| &bytes[..]));
+    put(at::MTIME, change.mtime.map(time).as_ref().map(|bytes| &bytes[..]));
+    put(at::CTIME, change.ctime.map(time).as_ref().map(|bytes| &bytes[..]));
+    put(at::NLINK, change.nlink.map(u32::to_be_bytes).as_ref().map(|bytes| &bytes[..]));
+    put(at::LENGTH, change.length.map(u64::to_be_bytes).as_ref().map(|bytes| &bytes[..]));
+    let parent = change.parent.map(|parent| parent.0.to_be_bytes());
+    put(at::PARENT, parent.as_ref().map(|bytes| &bytes[..]));
+    words.add("set").add(keys::node(ino)).add(ranges);
+    words.add(change.acl.map(acl).as_ref().map_or(&[][..], |bytes| &bytes[..]));
+}
+
+fn push(words: &mut Words, command: &str, key: &str, records: impl Iterator<Item = SliceRecord>) {
+    let records: Vec<_> = records.collect();
+    for some in records.chunks(RECORDS_MAX) {
+        words.add("call").number(2 + some.len()).add(command).add(key);
+        some.iter().for_each(|record| {
+            words.add(encode_slice(record));
+        });
+    }
+}
+
+fn slices(words: &mut Words, mutation: &Mutation) {
+    let mut refer = Vec::new();
+    match mutation {
+        // The first reference of a slice is not counted.
+        Mutation::PushSlices(ino, index, records) => {
+            push(words, "RPUSH", &keys::chunk(*ino, *index), records.iter().copied());
+        }
+        Mutation::PushHolesIfListed(ino, index, records) => {
+            push(words, "RPUSHX", &keys::chunk(*ino, *index), records.iter().copied());
+        }
+        Mutation::ShareSlices(ino, index, records) => {
+            push(words, "RPUSH", &keys::chunk(*ino, *index), records.iter().copied());
+            refer.extend(records.iter().map(|record| (record.id, record.size, 1)));
+        }
+        // Other clients may append meanwhile: the rest of the list is not touched.
+        Mutation::ReplacePrefix(ino, index, count, records) => {
+            let key = keys::chunk(*ino, *index);
+            text(words, "LTRIM", &key, &[&count.to_string(), "-1"]);
+            push(words, "LPUSH", &key, records.iter().rev().copied());
+        }
+        Mutation::DelChunk(ino, index) => text(words, "DEL", &keys::chunk(*ino, *index), &[]),
+        Mutation::AddSliceRef(id, size, n) => refer.push((*id, *size, *n)),
+        Mutation::ForgetSlice(id, size) => {
+            text(words, "HDEL", keys::SLICE_REFS, &[&keys::slice(*id, *size)]);
+        }
+        _ => unreachable!("only slice mutations come here"),
+    }
+    for (id, size, n) in refer {
+        if id > 0 {
+            let field = keys::slice(id, size);
+            text(words, "HINCRBY", keys::SLICE_REFS, &[&field, &n.to_string()]);
+        }
+    }
+}
+
+/// Attributes, queues and statistics: what hangs beside a node.
+fn aside(words: &mut Words, mutation: &Mutation) {
+    match mutation {
+        Mutation::PutXattr(ino, name, value) => {
+            call(words, &[b"HSET", keys::xattrs(*ino).as_bytes(), name, value]);
+        }
+        Mutation::DelXattr(ino, name) => {
+            call(words, &[b"HDEL", keys::xattrs(*ino).as_bytes(), name]);
+        }
+        Mutation::DelXattrs(ino) => text(words, "DEL", &keys::xattrs(*ino), &[]),
+        Mutation::QueueFile(ino, length, at) => {
+            let member = format!("{ino}:{length}");
+            text(words, "ZADD", keys::DELETED_FILES, &[&at.to_string(), &member]);
+        }
+        Mutation::UnqueueFile(ino, length) => {
+            text(words, "ZREM", keys::DELETED_FILES, &[&format!("{ino}:{length}")]);
+        }
+        Mutation::PutSustained(sid, ino) => {
+            text(words, "SADD", &keys::sustained(*sid), &[&ino.to_string()]);
+        }
+        Mutation::DelSustained(sid, ino) => {
+            text(words, "SREM", &keys::sustained(*sid), &[&ino.to_string()]);
+        }
+        Mutation::InitDirStats(ino) => {
+            for hash in keys::DIR_STATS {
+                text(words, "HSET", hash, &[&ino.to_string(), "0"]);
+            }
+        }
+        Mutation::AddDirStats(ino, length, space, inodes) => {
+            words.add("count").number(ino).number(length).number(space).number(inodes);
+        }
+        Mutation::DelDirStats(ino) => {
+            for hash in keys::DIR_STATS.iter().chain(&keys::DIR_QUOTAS) {
+                text(words, "HDEL", hash, &[&ino.to_string()]);
+            }
+        }
+        Mutation::SetFlock(ino, owner, exclusive) => {
+            lock(words, &keys::flocks(*ino), *owner, exclusive.map(lock_word).map(str::as_bytes));
+        }
+        Mutation::SetPlock(ino, owner, records) => {
+            lock(words, &keys::plocks(*ino), *owner, records.as_deref());
+        }
+        _ => unreachable!("every mutation has its place"),
+    }
+}
+
+/// A holder's lock; the session's set tells where it holds any.
+fn lock(words: &mut Words, key: &str, owner: LockOwner, value: Option<&[u8]>) {
+    let (field, locked) = (keys::owner(owner), keys::locked(owner.sid));
+    if let Some(value) = value {
+        call(words, &[b"HSET", key.as_bytes(), field.as_bytes(), value]);
+        text(words, "SADD", &locked, &[key]);
+    } else {
+        words.add("unlock").add(key).add(field).add(format!("{}_", owner.sid)).add(locked);
+    }
+}

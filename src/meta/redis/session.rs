@@ -1,0 +1,168 @@
+//! Sessions, the volume's setting, queues and jobs: what is not asked for by every operation.
+
+use std::sync::atomic::Ordering;
+
+use redis::Value;
+
+use super::link::{Link, info};
+use super::script::Script;
+use super::words::Asked;
+use super::{keys, reply};
+use crate::meta::engine::{EngineError, Session};
+use crate::meta::record::encode_node;
+use crate::stdx::now;
+use crate::types::{Attr, Ino};
+
+/// What a session without information tells.
+const NO_INFO: &[u8] = b"{}";
+
+/// Commands between MULTI and EXEC; the error of any of them.
+async fn together(link: &Link, key: &str, commands: &[Vec<Vec<u8>>]) -> Result<(), EngineError> {
+    let mut asked = Asked::one(&[b"MULTI"]);
+    for command in commands {
+        let words: Vec<_> = command.iter().map(Vec::as_slice).collect();
+        asked.add(&words);
+    }
+    asked.add(&[b"EXEC"]);
+    let mut replies = link.ask(&asked).await?;
+    if let Some(error) = reply::first_error(&replies) {
+        return Err(reply::told(key, error));
+    }
+    let done = reply::list(key, replies.pop().unwrap_or_default())?;
+    reply::first_error(&done).map_or(Ok(()), |error| Err(reply::told(key, error)))
+}
+
+fn words(words: &[&[u8]]) -> Vec<Vec<u8>> {
+    words.iter().map(|word| word.to_vec()).collect()
+}
+
+pub(super) async fn load_setting(link: &Link) -> Result<Option<String>, EngineError> {
+    let key = keys::SETTING;
+    let found = reply::bytes(key, link.call(&[b"GET", key.as_bytes()]).await?)?;
+    found
+        .map(|bytes| String::from_utf8(bytes).map_err(|_| reply::damaged(key, "not UTF-8")))
+        .transpose()
+}
+
+pub(super) async fn store_setting(
+    link: &Link,
+    json: &str,
+    init: &[(Ino, Attr)],
+) -> Result<(), EngineError> {
+    let mut commands = Vec::new();
+    for (ino, attr) in init {
+        commands.push(words(&[b"SETNX", keys::node(*ino).as_bytes(), &encode_node(attr)]));
+    }
+    commands.push(words(&[b"SET", keys::SETTING.as_bytes(), json.as_bytes()]));
+    together(link, keys::SETTING, &commands).await
+}
+
+pub(super) async fn put(link: &Link, session: &Session) -> Result<(), EngineError> {
+    let (sid, expire) = (session.sid.to_string(), session.expire.to_string());
+    let commands = [
+        words(&[b"HSET", keys::SESSION_INFOS.as_bytes(), sid.as_bytes(), session.info.as_bytes()]),
+        words(&[b"ZADD", keys::SESSIONS.as_bytes(), expire.as_bytes(), sid.as_bytes()]),
+    ];
+    together(link, keys::SESSIONS, &commands).await?;
+    link.shared.sid.store(session.sid, Ordering::Release);
+    Ok(())
+}
+
+pub(super) async fn end(link: &Link, sid: u64) -> Result<Vec<Ino>, EngineError> {
+    let script = link.script(Script::EndSession).await?;
+    let words: [&[u8]; 9] = [
+        b"EVALSHA",
+        &script,
+        b"4",
+        keys::SESSIONS.as_bytes(),
+        keys::SESSION_INFOS.as_bytes(),
+        keys::OLD_SESSIONS.as_bytes(),
+        keys::SEQUENCES.as_bytes(),
+        &sid.to_string().into_bytes(),
+        &now().sec.to_string().into_bytes(),
+    ];
+    let reply = link.call(&words).await?;
+    // What this mount still commits is no session's.
+    let _ = link.shared.sid.compare_exchange(sid, 0, Ordering::AcqRel, Ordering::Acquire);
+    let key = &keys::sustained(sid);
+    let kept = reply::byte_list(key, reply)?;
+    kept.iter().map(|ino| reply::parsed(key, ino).map(Ino)).collect()
+}
+
+pub(super) async fn all(link: &Link) -> Result<Vec<Session>, EngineError> {
+    let mut asked = Asked::one(&[b"ZRANGE", keys::SESSIONS.as_bytes(), b"0", b"-1", b"WITHSCORES"]);
+    asked.add(&[b"HGETALL", keys::SESSION_INFOS.as_bytes()]);
+    let mut replies = link.ask(&asked).await?.into_iter();
+    let mut next = || replies.next().unwrap_or_default();
+    let known = reply::pairs(keys::SESSIONS, next())?;
+    let infos: std::collections::HashMap<_, _> =
+        reply::pairs(keys::SESSION_INFOS, next())?.into_iter().collect();
+    let mut found = Vec::with_capacity(known.len());
+    for (sid, expire) in known {
+        let info = infos.get(&sid).map_or(NO_INFO, Vec::as_slice);
+        found.push(Session {
+            sid: reply::parsed(keys::SESSIONS, &sid)?,
+            // Scores are floating point; those of old clients may have a fraction.
+            expire: reply::parsed::<f64>(keys::SESSIONS, &expire)? as i64,
+            info: String::from_utf8_lossy(info).into_owned(),
+        });
+    }
+    found.sort_unstable_by_key(|session| session.sid);
+    Ok(found)
+}
+
+/// Deleted files queued before `before`, oldest first.
+pub(super) async fn queued_files(
+    link: &Link,
+    before: i64,
+    limit: usize,
+) -> Result<Vec<(Ino, u64)>, EngineError> {
+    let key = keys::DELETED_FILES;
+    let (before, limit) = (format!("({before}"), limit.to_string());
+    let words: [&[u8]; 7] = [
+        b"ZRANGEBYSCORE",
+        key.as_bytes(),
+        b"-inf",
+        before.as_bytes(),
+        b"LIMIT",
+        b"0",
+        limit.as_bytes(),
+    ];
+    let members = reply::byte_list(key, link.call(&words).await?)?;
+    // Members of another form are of clients before 1.0, which queue them anew themselves.
+    let queued = members.iter().filter_map(|member| {
+        let at = member.iter().position(|byte| *byte == b':')?;
+        let ino = reply::parsed(key, &member[..at]).ok()?;
+        Some((Ino(ino), reply::parsed(key, &member[at + 1..]).ok()?))
+    });
+    Ok(queued.collect())
+}
+
+pub(super) async fn win_job(
+    link: &Link,
+    name: &str,
+    now: i64,
+    period: i64,
+) -> Result<bool, EngineError> {
+    let script = link.script(Script::WinJob).await?;
+    let (now, period) = (now.to_string(), period.to_string());
+    let words: [&[u8]; 6] =
+        [b"EVALSHA", &script, b"1", name.as_bytes(), now.as_bytes(), period.as_bytes()];
+    Ok(reply::integer(name, link.call(&words).await?)? == 1)
+}
+
+pub(super) async fn describe(link: &Link) -> Result<String, EngineError> {
+    let reply = link.call(&[b"INFO"]).await?;
+    let Value::BulkString(bytes) = reply else { return Err(reply::strange("INFO", &reply)) };
+    let text = String::from_utf8_lossy(&bytes);
+    let told = |name: &str| info(&text, name).unwrap_or("unknown").to_owned();
+    let target = &link.shared.target;
+    Ok(format!(
+        "Redis {} at {}, database {}, appendonly {}, maxmemory-policy {}",
+        told("redis_version"),
+        target.address,
+        target.db,
+        if told("aof_enabled") == "1" { "yes" } else { "no" },
+        told("maxmemory_policy")
+    ))
+}

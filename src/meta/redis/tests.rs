@@ -1,0 +1,6 @@
+//! The engine against a real server, which each test starts for itself.
+
+mod alike;
+mod basics;
+mod outage;
+mod server;
