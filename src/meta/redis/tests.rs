@@ -4,3 +4,4 @@ mod alike;
 mod basics;
 mod outage;
 mod server;
+mod suite;

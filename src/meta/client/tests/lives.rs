@@ -195,7 +195,10 @@ impl Life {
         let unnamed = kind == FileType::File && self.below(8) == 0;
         let create = async |meta: &Meta| match unnamed {
             true => meta.create_unnamed(dir, &new, ROOT).await.map(Some),
-            false => meta.create(dir, &name, &new, ROOT).await.map(Some),
+            false => {
+                let made = meta.create(dir, &name, &new, ROOT).await;
+                made.map(|made| Some((made.ino, made.attr)))
+            }
         };
         let done = self.attempt(create).await;
         if let Ok(Some((ino, _))) = &done {
@@ -216,7 +219,7 @@ impl Life {
         let is_open = self.is_open();
         let removed = Cell::default();
         let unlink = async |meta: &Meta| {
-            removed.set(Some(meta.unlink(dir, &name, ROOT, &is_open).await?));
+            removed.set(Some(meta.unlink(dir, &name, ROOT, &is_open).await?.0));
             Ok(None)
         };
         let done = self.attempt(unlink).await;
