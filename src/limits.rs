@@ -11,6 +11,8 @@ pub const HANDLES_MAX: usize = 1 << 20;
 pub const INODES_MAX: usize = 1 << 21;
 /// Inodes whose last change by this mount is remembered; beyond, all count as just changed.
 pub const CHANGES_MAX: usize = 1 << 17;
+/// Nodes, and names, that plans may begin from without asking.
+pub const SEEN_MAX: usize = 1 << 16;
 /// Names held for directories being listed, all together; one more is ENOMEM.
 pub const LISTED_NAMES_MAX: usize = 1 << 25;
 /// Changes noted for a listing while it is being fetched; with more it is fetched again.

@@ -1,3 +1,5 @@
 //! The binary: hands over to `jfs_uring::cli`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    jfs_uring::cli::run(std::env::args_os().collect())
+}

@@ -31,7 +31,7 @@ def binary():
 
 def run(*words, ok=True, timeout=600, **kwargs):
     """Run a program, its output kept; raise with that output unless it ends with 0."""
-    done = subprocess.run([os.fspath(word) for word in words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    done = subprocess.run([str(word) for word in words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, timeout=timeout, text=True, errors="replace", **kwargs)
     if ok:
         check(done.returncode == 0, "%s ended with %d:\n%s" % (" ".join(map(str, words))[:200], done.returncode, done.stdout[-3000:]))
@@ -71,6 +71,7 @@ class Rig:
     def __init__(self, engine, transport):
         self.engine, self.transport = engine, transport
         self.folder = tempfile.mkdtemp(prefix="jfs-suite-")
+        os.chmod(self.folder, 0o755)  # other users work in the mounts, too
         self.binary = binary()
         self.mounts = []
         self.redis = Redis(self.folder) if engine == "redis" else None
@@ -101,7 +102,7 @@ class Rig:
         os.makedirs(point, exist_ok=True)
         log = self.path(where + ".log")
         self.call("mount", "-d", "--transport", "uring" if self.transport == "uring" else "dev", "--log", log,
-                  "--cache-dir", self.path("cache"), "--enable-xattr", "--skip-dir-mtime", "0", *options, url, point,
+                  "--cache-dir", self.path("cache"), "--enable-xattr", "--enable-cap", "--skip-dir-mtime", "0", *options, url, point,
                   timeout=60)
         check(os.path.ismount(point), "mount returned and %s is no mount point" % point)
         self.mounts.append(point)

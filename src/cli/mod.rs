@@ -1,1 +1,115 @@
 //! Commands, one file per verb.
+//!
+//! Owns arguments, words for people and exit codes: 0 done; 1 failed; 2 asked wrongly; 3 the volume
+//! is not for this client. What a command does is `daemon`'s.
+
+mod args;
+mod doctor;
+mod format;
+mod helper;
+mod log;
+mod mount;
+mod refused;
+mod secret;
+mod status;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use crate::daemon::{Failure, umount};
+use args::{Cli, Verb};
+
+/// Run the command of these arguments, the first being the program's own name.
+pub fn run(words: Vec<OsString>) -> ExitCode {
+    let words = helper::translated(words);
+    if let Some(reason) = refused::first(&words) {
+        return end(Err(Failure::usage(reason)));
+    }
+    if let Err(failure) = secret::hide(&words) {
+        return end(Err(failure));
+    }
+    match Cli::command().try_get_matches_from(words).and_then(|found| Cli::from_arg_matches(&found))
+    {
+        Ok(cli) => end(obey(cli)),
+        Err(error) if error.use_stderr() => {
+            // One line says what is wrong; clap's own form is for help that was asked for.
+            end(Err(Failure::usage(one_line(&error.render().to_string()))))
+        }
+        Err(help) => {
+            let _ = help.print();
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn obey(cli: Cli) -> Result<(), Failure> {
+    match cli.verb {
+        Verb::Format(asked) => format::run(&asked),
+        Verb::Mount(asked) => mount::run(&asked),
+        Verb::Umount(asked) => umount(&asked.mountpoint, asked.force),
+        Verb::Status(asked) => status::run(&asked),
+        Verb::Doctor(asked) => doctor::run(&asked),
+        Verb::Version => say(&format!("jfs-uring {}", env!("CARGO_PKG_VERSION"))),
+        Verb::Completions(asked) => {
+            let mut out = Vec::new();
+            clap_complete::generate(asked.shell, &mut Cli::command(), "jfs-uring", &mut out);
+            say(String::from_utf8_lossy(&out).trim_end())
+        }
+        Verb::Man => {
+            let mut out = Vec::new();
+            let rendered = clap_mangen::Man::new(Cli::command()).render(&mut out);
+            rendered.map_err(|error| Failure::failed(error.to_string()))?;
+            say(String::from_utf8_lossy(&out).trim_end())
+        }
+    }
+}
+
+/// Print for whoever asked; a reader that has left is no failure.
+fn say(text: &str) -> Result<(), Failure> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::failed(format!("cannot print: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn end(done: Result<(), Failure>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nothing can be said where standard error is closed.
+            let _ = writeln!(std::io::stderr(), "jfs-uring: {failure}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// clap's message without usage and tips on lines of their own.
+fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let told: Vec<_> = lines.take_while(|line| !line.starts_with("Usage:")).collect();
+    let told = told.join(" ");
+    let told = told.strip_prefix("error: ").unwrap_or(&told);
+    format!("{told}; see `jfs-uring --help`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_words_end_on_one_line() {
+        let wrong = Cli::command().try_get_matches_from(["jfs-uring", "mount"]).unwrap_err();
+        let line = one_line(&wrong.render().to_string());
+        assert!(line.contains("META-URL") && !line.contains('\n'), "{line}");
+    }
+}

@@ -6,4 +6,4 @@ mod url;
 
 pub use setting::{Refusal, Setting};
 pub use units::{parse_duration, parse_size};
-pub use url::{MetaUrl, UrlError};
+pub use url::{MetaUrl, UrlError, split_password};

@@ -75,14 +75,31 @@ impl fmt::Debug for MetaUrl {
 
 /// The same URL with `****` for its password.
 fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let authority_end =
-        if scheme == "unix" { rest.len() } else { rest.find(['/', '?']).unwrap_or(rest.len()) };
-    let Some(at) = rest[..authority_end].rfind('@') else { return url.to_owned() };
-    match rest[..at].split_once(':') {
-        Some((user, _)) => format!("{scheme}://{user}:****{}", &rest[at..]),
+    match password_in(url) {
+        Some((start, end)) => format!("{}****{}", &url[..start], &url[end..]),
         None => url.to_owned(),
     }
+}
+
+/// A URL without its password, and the password; `None` if it has none.
+pub fn split_password(url: &str) -> Option<(String, String)> {
+    let (start, end) = password_in(url)?;
+    // The colon goes too; an empty user with its `@` is harmless.
+    Some((format!("{}{}", &url[..start - 1], &url[end..]), url[start..end].to_owned()))
+}
+
+/// Where in `url` its password begins and ends.
+fn password_in(url: &str) -> Option<(usize, usize)> {
+    let (scheme, rest) = url.split_once("://")?;
+    if !["redis", "unix"].contains(&scheme) {
+        return None;
+    }
+    let authority_end =
+        if scheme == "unix" { rest.len() } else { rest.find(['/', '?']).unwrap_or(rest.len()) };
+    let at = rest[..authority_end].rfind('@')?;
+    let colon = rest[..at].find(':')?;
+    let begin = scheme.len() + 3;
+    Some((begin + colon + 1, begin + at))
 }
 
 #[cfg(test)]
@@ -99,6 +116,16 @@ mod tests {
         assert_eq!(MetaUrl::parse("localhost/1"), Ok(MetaUrl::Redis("redis://localhost/1".into())));
         assert!(matches!(MetaUrl::parse("mysql://x"), Err(UrlError::Scheme(_))));
         assert!(matches!(MetaUrl::parse("sqlite3://"), Err(UrlError::Empty(..))));
+    }
+
+    #[test]
+    fn passwords_are_taken_out() {
+        let split = |url: &str| split_password(url);
+        let parts = |url: &str, password: &str| Some((url.to_owned(), password.to_owned()));
+        assert_eq!(split("redis://me:s3cr@t@host:1/2"), parts("redis://me@host:1/2", "s3cr@t"));
+        assert_eq!(split("redis://:pw@host/1"), parts("redis://@host/1", "pw"));
+        assert_eq!(split("redis://host:6379/1"), None);
+        assert_eq!(split("sqlite3:///a:b@c"), None);
     }
 
     #[test]

@@ -1,1 +1,31 @@
-//! Start, drain and end of a mount.
+//! A volume from its address to its mount, and the end of a mount.
+//!
+//! `volume` opens what a META-URL names (`engine`, `store`), `format` makes it. `mount` tells the
+//! story of a mount: `point` looks at the folder, `process` goes to the background, `serve` runs
+//! the cores, `jobs` does a client's duties. `umount` ends it. `doctor`
+//! looks whether one would work. Does not read arguments (`cli`).
+
+mod doctor;
+mod engine;
+mod failure;
+mod format;
+mod jobs;
+mod mount;
+mod point;
+mod process;
+mod serve;
+mod store;
+mod umount;
+mod volume;
+
+pub use doctor::{Finding, Health, examine};
+pub use engine::Engines;
+pub use failure::Failure;
+pub use format::{FormatPlan, check_storage, format};
+pub use jobs::Duties;
+pub use mount::{MountPlan, WantedTransport, check_point, mount};
+pub use process::{EndSignals, Forked, Readiness, to_background};
+pub use serve::{CachePlan, ServePlan};
+pub use store::Stores;
+pub use umount::umount;
+pub use volume::{Statistic, Volume, session_info};

@@ -4,7 +4,10 @@
 //! bytes, object stores, staging or FUSE.
 
 mod client;
+#[cfg(test)]
+mod conformance;
 mod engine;
+pub mod mem;
 mod node;
 mod overlay;
 mod plan;

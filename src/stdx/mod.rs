@@ -1,5 +1,6 @@
 //! Small general pieces that know nothing of file systems.
 
+pub mod calendar;
 mod chance;
 mod clock;
 mod gate;

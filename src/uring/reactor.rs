@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,6 +36,14 @@ pub(super) fn current() -> Rc<Reactor> {
     CURRENT.with_borrow(|current| {
         Rc::clone(current.as_ref().expect("ring operations run inside uring::block_on"))
     })
+}
+
+/// Whether the kernel lets this process have a ring.
+///
+/// # Errors
+/// What the kernel said.
+pub fn probe() -> io::Result<()> {
+    Ring::new().map(drop)
 }
 
 /// Run `future` on this core beside what runs there; polled at the next turn.

@@ -94,7 +94,10 @@ impl Vfs {
         if let Err(error) = self.data.flush_all().await {
             tracing::error!(%error, "not everything could be stored before the end");
         }
-        self.shared.ending.store(true, Ordering::Release);
+        // One core waits for the removals of all: two would each wait for what the other holds.
+        if self.shared.ending.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let mut all = Vec::with_capacity(DELETIONS_MAX);
         for _ in 0..DELETIONS_MAX {
             all.push(self.shared.deletions.take().await);

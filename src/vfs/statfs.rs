@@ -5,11 +5,6 @@ use super::error::Done;
 use super::op::{Reply, StatfsReply};
 use crate::meta::Usage;
 
-/// Size shown of an unlimited volume: 2^50 bytes, doubled until four fifths hold what is used.
-const UNLIMITED_BYTES: u64 = 1 << 50;
-/// Free inodes shown of an unlimited volume, doubled until a fifth is free.
-const UNLIMITED_INODES: u64 = 10 << 20;
-
 impl Vfs {
     pub(super) async fn statfs(&self) -> Done {
         Ok(Reply::Statfs(figures(self.meta.usage().await?)))
@@ -17,28 +12,13 @@ impl Vfs {
 }
 
 fn figures(usage: Usage) -> StatfsReply {
-    let total_bytes = match usage.capacity {
-        0 => doubled(UNLIMITED_BYTES, |total| total / 5 * 4 >= usage.space),
-        limit => limit.max(usage.space),
-    };
-    let free_inodes = match usage.inode_limit {
-        0 => doubled(UNLIMITED_INODES, |free| usage.inodes <= free.saturating_mul(4)),
-        limit => limit.saturating_sub(usage.inodes),
-    };
+    let (total_bytes, free_inodes) = (usage.total_bytes(), usage.free_inodes());
     StatfsReply {
         total_bytes,
         free_bytes: total_bytes - usage.space,
         inodes: usage.inodes.saturating_add(free_inodes),
         free_inodes,
     }
-}
-
-fn doubled(first: u64, is_enough: impl Fn(u64) -> bool) -> u64 {
-    let mut size = first;
-    while !is_enough(size) && size < 1 << 62 {
-        size *= 2;
-    }
-    size
 }
 
 #[cfg(test)]

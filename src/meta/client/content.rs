@@ -15,12 +15,12 @@ impl Meta {
     pub async fn truncate(&self, ino: Ino, length: u64) -> Result<Attr, MetaError> {
         let rules = self.shared.rules();
         let (before, nodes) = self
-            .decide(&[Key::Node(ino)], |found| {
+            .decide_warm(&[Key::Node(ino)], |found| {
                 let node = node_in(&found[0])?;
                 Ok((truncate(ino, node, length, &rules, now())?, node.clone()))
             })
             .await?;
-        Ok(nodes.into_iter().next().flatten().unwrap_or(before))
+        Ok(self.afterwards(ino, nodes, before))
     }
 
     /// Extend, punch or zero a range; the attributes afterwards.
@@ -33,12 +33,12 @@ impl Meta {
     ) -> Result<Attr, MetaError> {
         let rules = self.shared.rules();
         let (before, nodes) = self
-            .decide(&[Key::Node(ino)], |found| {
+            .decide_warm(&[Key::Node(ino)], |found| {
                 let node = node_in(&found[0])?;
                 Ok((Some(fallocate(ino, node, (offset, len), mode, &rules, now())?), node.clone()))
             })
             .await?;
-        Ok(nodes.into_iter().next().flatten().unwrap_or(before))
+        Ok(self.afterwards(ino, nodes, before))
     }
 
     /// Share a range of one file with another; no data moves. Bytes copied.
@@ -80,6 +80,7 @@ impl Meta {
             ))
         });
         done.await?;
+        self.shared.seen.forget_node(to);
         Ok(end - offset)
     }
 
@@ -127,9 +128,12 @@ impl Slices for Meta {
     fn push(&self, slices: NewSlices) -> Local<'_, Result<Attr, MetaError>> {
         Box::pin(async move {
             self.writable()?;
+            let ino = slices.ino;
             match self.engine.commit(push(slices, now())).await? {
                 Outcome::Applied(nodes) => {
-                    Ok(nodes.into_iter().next().flatten().ok_or(Errno::NOENT)?)
+                    let attr = nodes.into_iter().next().flatten().ok_or(Errno::NOENT)?;
+                    self.shared.seen.node(ino, &attr);
+                    Ok(attr)
                 }
                 Outcome::Conflict(_) => Err(Errno::NOENT.into()),
             }

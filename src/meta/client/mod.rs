@@ -5,6 +5,7 @@
 mod content;
 mod names;
 mod nodes;
+mod seen;
 mod session;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ use super::slices::MetaError;
 use super::txn::{Commit, Counter, Expect, Key, Outcome, Value};
 use crate::stdx::now;
 use crate::types::{Attr, Ino};
+use seen::Seen;
 
 /// Inode ids taken at a time.
 const INODE_BATCH: i64 = 1024;
@@ -43,6 +45,7 @@ pub struct MetaShared {
     trash_days: AtomicU64,
     trash_folder: Mutex<Option<(String, Ino)>>,
     rules: Mutex<Rules>,
+    seen: Seen,
     root: Ino,
     read_only: bool,
 }
@@ -57,6 +60,7 @@ impl MetaShared {
             trash_days: AtomicU64::new(trash_days),
             trash_folder: Mutex::new(None),
             rules: Mutex::new(rules),
+            seen: Seen::default(),
             root,
             read_only,
         })
@@ -125,6 +129,24 @@ impl Meta {
         self.next_id(&self.shared.inodes, Counter::NextInode, INODE_BATCH).await.map(Ino)
     }
 
+    /// As [`Self::decide`], but begin from what was seen lately: when that still holds, the commit
+    /// is the only round trip.
+    async fn decide_warm<T>(
+        &self,
+        keys: impl AsRef<[Key]>,
+        mut plan: impl FnMut(&[Value]) -> Result<(Option<Commit>, T), Errno>,
+    ) -> Result<(T, Vec<Option<Attr>>), MetaError> {
+        self.writable()?;
+        // A refusal that rests on a guess is no refusal yet.
+        if let Some(guessed) = self.shared.seen.guess(keys.as_ref())
+            && let Ok((Some(commit), result)) = plan(&guessed)
+            && let Outcome::Applied(nodes) = self.engine.commit(commit).await?
+        {
+            return Ok((result, nodes));
+        }
+        self.decide(keys, plan).await
+    }
+
     /// Fetch, plan, commit; on a conflict fetch and plan again. A plan without a commit is done.
     async fn decide<T>(
         &self,
@@ -133,25 +155,42 @@ impl Meta {
     ) -> Result<(T, Vec<Option<Attr>>), MetaError> {
         self.writable()?;
         for _ in 0..TRIES {
-            let found = self.engine.fetch(keys.as_ref()).await?;
+            let found = self.fetch(keys.as_ref()).await?;
             let (commit, result) = plan(&found)?;
             let Some(commit) = commit else { return Ok((result, Vec::new())) };
-            let expects = commit.expects.clone();
+            // Only these two are final; whatever else moved is planned for again.
+            let finals: Vec<Option<Errno>> = commit.expects.iter().map(final_refusal).collect();
             match self.engine.commit(commit).await? {
                 Outcome::Applied(nodes) => return Ok((result, nodes)),
-                Outcome::Conflict(index) => match expects[index] {
-                    Expect::DirEmpty(_) => return Err(Errno::NOTEMPTY.into()),
-                    Expect::Room { .. } => return Err(Errno::NOSPC.into()),
-                    _ => {}
-                },
+                Outcome::Conflict(index) => {
+                    if let Some(errno) = finals[index] {
+                        return Err(errno.into());
+                    }
+                }
             }
         }
         Err(Errno::AGAIN.into())
     }
 
+    /// Fetch, and keep what was seen.
+    async fn fetch(&self, keys: &[Key]) -> Result<Vec<Value>, MetaError> {
+        let found = self.engine.fetch(keys).await?;
+        self.shared.seen.fetched(keys, &found);
+        Ok(found)
+    }
+
     async fn node(&self, ino: Ino) -> Result<Attr, MetaError> {
-        let found = self.engine.fetch(&[Key::Node(ino)]).await?;
+        let found = self.fetch(&[Key::Node(ino)]).await?;
         Ok(node_in(&found[0])?.clone())
+    }
+}
+
+/// What a condition that does not hold says for good.
+fn final_refusal(expect: &Expect) -> Option<Errno> {
+    match expect {
+        Expect::DirEmpty(_) => Some(Errno::NOTEMPTY),
+        Expect::Room { .. } => Some(Errno::NOSPC),
+        _ => None,
     }
 }
 

@@ -55,7 +55,7 @@ impl Meta {
         if name.len() > NAME_BYTES_MAX {
             return Err(Errno::NAMETOOLONG.into());
         }
-        let found = self.engine.fetch(&[Key::EntryNode(real, name.into())]).await?;
+        let found = self.fetch(&[Key::EntryNode(real, name.into())]).await?;
         let (_, ino, attr) = found_in(&found[0])?.ok_or(Errno::NOENT)?;
         Ok((ino, attr.clone()))
     }
@@ -103,7 +103,7 @@ impl Meta {
         let keys = [Key::Node(dir), Key::Entry(dir, name.into())];
         let rules = self.shared.rules();
         let made = self
-            .decide(&keys, |found| {
+            .decide_warm(&keys, |found| {
                 let parent = node_in(&found[0])?;
                 if found[1] != crate::meta::txn::Value::Entry(None) {
                     return Err(Errno::EXIST);
@@ -112,6 +112,8 @@ impl Meta {
                     .map(|(commit, attr)| (Some(commit), attr))
             })
             .await?;
+        self.shared.seen.node(ino, &made.0);
+        self.shared.seen.name(dir, name, new.kind, ino);
         Ok((ino, made.0))
     }
 
@@ -150,12 +152,14 @@ impl Meta {
         let dir = self.real(dir);
         let rules = self.rules_for_removal(dir).await?;
         let keys = [Key::Node(dir), Key::EntryNode(dir, name.into())];
-        let done = self.decide(&keys, |found| {
+        let done = self.decide_warm(&keys, |found| {
             let target = found_in(&found[1])?.ok_or(Errno::NOENT)?;
             unlink((dir, node_in(&found[0])?), name, target, is_open(target.1), who, &rules, now())
                 .map(|(commit, removed)| (Some(commit), removed))
         });
-        Ok(done.await?.0)
+        let removed = done.await?.0;
+        self.gone(dir, name, removed.ino);
+        Ok(removed)
     }
 
     /// Take away an empty directory; its inode.
@@ -168,12 +172,20 @@ impl Meta {
         let dir = self.real(dir);
         let rules = self.rules_for_removal(dir).await?;
         let keys = [Key::Node(dir), Key::EntryNode(dir, name.into())];
-        let done = self.decide(&keys, |found| {
+        let done = self.decide_warm(&keys, |found| {
             let target = found_in(&found[1])?.ok_or(Errno::NOENT)?;
             rmdir((dir, node_in(&found[0])?), name, target, who, &rules, now())
                 .map(|commit| (Some(commit), target.1))
         });
-        Ok(done.await?.0)
+        let ino = done.await?.0;
+        self.gone(dir, name, ino);
+        Ok(ino)
+    }
+
+    /// A name of a node was taken away.
+    fn gone(&self, dir: Ino, name: &[u8], ino: Ino) {
+        self.shared.seen.forget_name(dir, name);
+        self.shared.seen.forget_node(ino);
     }
 
     async fn rules_for_removal(&self, dir: Ino) -> Result<Rules, MetaError> {
@@ -216,7 +228,7 @@ impl Meta {
             Key::Node(new_dir),
             Key::EntryNode(new_dir, new_name.into()),
         ];
-        let done = self.decide(&keys, |found| {
+        let done = self.decide_warm(&keys, |found| {
             let source = found_in(&found[1])?.ok_or(Errno::NOENT)?;
             let target = found_in(&found[3])?;
             let from = Side { dir, parent: node_in(&found[0])?, name };
@@ -231,11 +243,14 @@ impl Meta {
                 now(),
             )
             .map(|renamed| match renamed {
-                Some((commit, removed)) => (Some(commit), removed),
-                None => (None, None),
+                Some((commit, removed)) => (Some(commit), (source.1, target.map(|t| t.1), removed)),
+                None => (None, (source.1, None, None)),
             })
         });
-        Ok(done.await?.0)
+        let (moved, replaced, removed) = done.await?.0;
+        self.gone(dir, name, moved);
+        self.gone(new_dir, new_name, replaced.unwrap_or(moved));
+        Ok(removed)
     }
 
     /// A directory never moves below itself.
@@ -266,7 +281,7 @@ impl Meta {
         let keys = [Key::Node(ino), Key::Node(dir), Key::Entry(dir, name.into())];
         let rules = self.shared.rules();
         let (_, nodes) = self
-            .decide(&keys, |found| {
+            .decide_warm(&keys, |found| {
                 if found[2] != crate::meta::txn::Value::Entry(None) {
                     return Err(Errno::EXIST);
                 }
@@ -280,7 +295,10 @@ impl Meta {
                 .map(|commit| (Some(commit), ()))
             })
             .await?;
-        nodes.into_iter().next().flatten().ok_or_else(|| Errno::NOENT.into())
+        let attr = nodes.into_iter().next().flatten().ok_or(Errno::NOENT)?;
+        self.shared.seen.node(ino, &attr);
+        self.shared.seen.name(dir, name, attr.kind, ino);
+        Ok(attr)
     }
 
     /// All names of a directory.

@@ -24,6 +24,36 @@ pub struct Usage {
     pub inode_limit: u64,
 }
 
+/// What a volume without limits reports as its size at least: 1 PiB, 10 Mi inodes.
+const UNLIMITED_BYTES: u64 = 1 << 50;
+const UNLIMITED_INODES: u64 = 10 << 20;
+
+impl Usage {
+    /// Size of the volume in bytes as the real client reports it.
+    pub fn total_bytes(&self) -> u64 {
+        match self.capacity {
+            0 => doubled(UNLIMITED_BYTES, |total| total / 5 * 4 >= self.space),
+            limit => limit.max(self.space),
+        }
+    }
+
+    /// Inodes left, likewise.
+    pub fn free_inodes(&self) -> u64 {
+        match self.inode_limit {
+            0 => doubled(UNLIMITED_INODES, |free| self.inodes <= free.saturating_mul(4)),
+            limit => limit.saturating_sub(self.inodes),
+        }
+    }
+}
+
+fn doubled(first: u64, is_enough: impl Fn(u64) -> bool) -> u64 {
+    let mut size = first;
+    while !is_enough(size) && size < 1 << 62 {
+        size *= 2;
+    }
+    size
+}
+
 /// From what all hold to an owner's new records (`None`: nothing left).
 pub type PlockChange<'a> = dyn Fn(&[Plock]) -> Result<Option<Box<[u8]>>, Errno> + 'a;
 
@@ -43,14 +73,22 @@ impl Meta {
     /// Change attributes other than the length; the attributes afterwards.
     pub async fn setattr(&self, ino: Ino, wanted: &Wanted, _who: Who) -> Result<Attr, MetaError> {
         let ino = self.real(ino);
-        let done = self.decide([Key::Node(ino)], |found| {
+        let done = self.decide_warm([Key::Node(ino)], |found| {
             let node = node_in(&found[0])?;
             Ok(match setattr(ino, node, wanted, now())? {
                 Some((commit, after)) => (Some(commit), after),
                 None => (None, node.clone()),
             })
         });
-        Ok(done.await?.0)
+        let (planned, nodes) = done.await?;
+        Ok(self.afterwards(ino, nodes, planned))
+    }
+
+    /// The attributes that a commit returned, or else those that stand for them.
+    pub(super) fn afterwards(&self, ino: Ino, nodes: Vec<Option<Attr>>, otherwise: Attr) -> Attr {
+        let attr = nodes.into_iter().next().flatten().unwrap_or(otherwise);
+        self.shared.seen.node(ino, &attr);
+        attr
     }
 
     /// Target of a symlink.
@@ -64,7 +102,15 @@ impl Meta {
 
     /// The last handle of `ino` is closed: if it has no name any more it goes; its length then.
     pub async fn drop_sustained(&self, ino: Ino) -> Result<Option<u64>, MetaError> {
-        let sid = self.shared.sid();
+        self.drop_sustained_of(self.shared.sid(), ino).await
+    }
+
+    /// As [`Self::drop_sustained`], for a file that session `sid` kept open.
+    pub(super) async fn drop_sustained_of(
+        &self,
+        sid: u64,
+        ino: Ino,
+    ) -> Result<Option<u64>, MetaError> {
         let done = self.decide([Key::Node(ino)], |found| {
             Ok(match &found[0] {
                 Value::Node(Some(node)) if node.nlink == 0 => {

@@ -9,9 +9,20 @@ use crate::meta::plan::Who;
 use crate::meta::plan::create::NewNode;
 use crate::meta::slices::MetaError;
 use crate::meta::txn::Counter;
+use crate::stdx::calendar::utc;
 use crate::types::{FileType, Ino};
 
 impl Meta {
+    /// Sessions in the volume, live and dead.
+    pub async fn sessions(&self) -> Result<Vec<Session>, MetaError> {
+        Ok(self.engine.sessions().await?)
+    }
+
+    /// Whether this client does the periodic job called `name` this time.
+    pub async fn win_job(&self, name: &'static str, period_s: i64) -> Result<bool, MetaError> {
+        Ok(self.engine.win_job(name, now().sec, period_s).await?)
+    }
+
     /// Register this mount; `info` is the JSON text that `juicefs status` shows.
     pub async fn open_session(&self, info: String, lifetime_s: i64) -> Result<u64, MetaError> {
         let sid = self.engine.reserve(Counter::NextSession, 1).await? as u64;
@@ -30,7 +41,7 @@ impl Meta {
     pub async fn close_session(&self, sid: u64) -> Result<Vec<(Ino, u64)>, MetaError> {
         let mut gone = Vec::new();
         for ino in self.engine.end_session(sid).await? {
-            if let Some(length) = self.drop_sustained(ino).await? {
+            if let Some(length) = self.drop_sustained_of(sid, ino).await? {
                 gone.push((ino, length));
             }
         }
@@ -76,17 +87,6 @@ impl Meta {
 
 /// `YYYY-MM-DD-HH` of the hour in UTC.
 pub(super) fn hour_name(sec: i64) -> String {
-    let (days, hour) = (sec.div_euclid(86_400), sec.rem_euclid(86_400) / 3600);
-    // Civil date from days, counted in years that begin in March.
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}-{hour:02}")
+    let hour = utc(sec);
+    format!("{:04}-{:02}-{:02}-{:02}", hour.year, hour.month, hour.day, hour.hour)
 }

@@ -1,5 +1,7 @@
 //! Operations on the embedded engine, held against what is recounted from its tables.
 
+mod lives;
+
 use rustix::io::Errno;
 
 use super::session::hour_name;
@@ -13,10 +15,8 @@ use crate::uring::block_on;
 
 const ROOT: Who = Who { uid: 0, gid: 0 };
 
-fn fresh() -> (tempfile::TempDir, Rc<Meta>) {
-    let folder = tempfile::tempdir().unwrap();
-    let engine = SqliteFile::open(&folder.path().join("meta.db"), true).unwrap().engine();
-    let root = Attr {
+fn root() -> Attr {
+    Attr {
         flags: 0,
         kind: FileType::Dir,
         mode: 0o777,
@@ -32,8 +32,13 @@ fn fresh() -> (tempfile::TempDir, Rc<Meta>) {
         access_acl: 0,
         default_acl: 0,
         tier: 0,
-    };
-    block_on(engine.store_setting("{}".into(), vec![(Ino::ROOT, root)])).unwrap();
+    }
+}
+
+fn fresh() -> (tempfile::TempDir, Rc<Meta>) {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = SqliteFile::open(&folder.path().join("meta.db"), true).unwrap().engine();
+    block_on(engine.store_setting("{}".into(), vec![(Ino::ROOT, root())])).unwrap();
     (folder, Meta::new(engine, MetaShared::new(Ino::ROOT, false, 0, Rules::default())))
 }
 

@@ -26,6 +26,8 @@ pub(in crate::meta) fn link(
         NodeField::Nlink(node.nlink),
         NodeField::Parent(node.parent),
         NodeField::Flags(node.flags),
+        // Statistics of the directory move by it.
+        NodeField::Length(node.length),
     ];
     let mut commit = Commit {
         expects: vec![

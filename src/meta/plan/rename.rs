@@ -57,10 +57,6 @@ pub(in crate::meta) fn rename(
             Expect::NodeFields(from.dir, relied_on(from.parent)),
             Expect::NodeFields(to.dir, relied_on(to.parent)),
             Expect::EntryIs(from.dir, from.name.into(), source.0, source.1),
-            Expect::NodeFields(
-                source.1,
-                vec![NodeField::Parent(source.2.parent), NodeField::Flags(source.2.flags)],
-            ),
             match target {
                 Some((kind, ino, _)) => Expect::EntryIs(to.dir, to.name.into(), kind, ino),
                 None => Expect::EntryAbsent(to.dir, to.name.into()),
@@ -143,7 +139,10 @@ fn replace(
 /// A node has moved between directories: parent or parents table, times, statistics.
 fn settle(commit: &mut Commit, (old, new): (Ino, Ino), (_, ino, node): Found<'_>, now: Time) {
     let mut set = SetNode { ctime: Some(now), ..SetNode::default() };
+    let mut relied = vec![NodeField::Parent(node.parent), NodeField::Flags(node.flags)];
     if old != new {
+        // Statistics of both directories move by it.
+        relied.push(NodeField::Length(node.length));
         if node.parent == Ino(0) {
             commit.mutations.push(Mutation::AddParent(ino, new, 1));
             commit.mutations.push(Mutation::AddParent(ino, old, -1));
@@ -153,6 +152,7 @@ fn settle(commit: &mut Commit, (old, new): (Ino, Ino), (_, ino, node): Found<'_>
         commit.mutations.push(count_child(old, node, -1));
         commit.mutations.push(count_child(new, node, 1));
     }
+    commit.expects.push(Expect::NodeFields(ino, relied));
     commit.mutations.push(Mutation::Set(ino, set));
 }
 

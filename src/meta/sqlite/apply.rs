@@ -2,66 +2,179 @@
 //!
 //! Does not own the transaction (`mod`). usedSpace moves with the length where a patch grows it.
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use rusqlite::{Connection, Result, params};
+use smallvec::SmallVec;
 
 use super::rows;
 use crate::meta::node;
-use crate::meta::txn::{Commit, Counter, Expect, Mutation, Outcome};
-use crate::types::{Ino, SliceId, charged_bytes};
+use crate::meta::txn::{Commit, Counter, Expect, Mutation, Outcome, Patch};
+use crate::types::{Attr, Ino, SliceId, charged_bytes};
 
-/// Check all expectations, then apply all mutations.
-pub(super) fn commit(base: &Connection, commit: &Commit) -> Result<Outcome> {
-    for (index, expect) in commit.expects.iter().enumerate() {
-        if !holds(base, expect)? {
-            return Ok(Outcome::Conflict(index));
-        }
-    }
-    for mutation in &commit.mutations {
-        apply(base, mutation)?;
-    }
-    let nodes = commit.returns.iter().map(|ino| rows::node(base, *ino)).collect::<Result<_>>()?;
-    Ok(Outcome::Applied(nodes))
+/// Commits on their way into one transaction: nodes, counters and statistics that several of
+/// their parts touch are read once and written once, by [`Batch::finish`].
+pub(super) struct Batch<'a> {
+    base: &'a Connection,
+    nodes: HashMap<Ino, Held, RandomState>,
+    counters: SmallVec<[(Counter, i64); 2]>,
+    stats: HashMap<Ino, [i64; 3], RandomState>,
 }
 
-fn holds(base: &Connection, expect: &Expect) -> Result<bool> {
-    Ok(match expect {
-        Expect::EntryAbsent(dir, name) => rows::entry(base, *dir, name)?.is_none(),
-        Expect::EntryIs(dir, name, kind, ino) => {
-            rows::entry(base, *dir, name)? == Some((*kind, *ino))
-        }
-        Expect::Node(ino, kind) => rows::node(base, *ino)?.is_some_and(|attr| attr.kind == *kind),
-        Expect::NodeFields(ino, fields) => {
-            rows::node(base, *ino)?.is_some_and(|attr| node::fields_hold(&attr, fields))
-        }
-        Expect::DirEmpty(dir) => rows::dir_len(base, *dir)? == 0,
-        Expect::ChunkPrefix(ino, index, records) => {
-            rows::chunk(base, *ino, *index)?.starts_with(records)
-        }
-        Expect::XattrIs(ino, name, value) => rows::xattr(base, *ino, name)? == *value,
-        Expect::FlocksAre(ino, locks) => rows::flocks(base, *ino)? == *locks,
-        Expect::PlocksAre(ino, locks) => rows::plocks(base, *ino)? == *locks,
-        Expect::Room { space, inodes, capacity, inode_limit } => {
-            let fits = |counter, more: i64, limit: u64| -> Result<bool> {
-                Ok(limit == 0 || more <= 0 || rows::counter(base, counter)? + more <= limit as i64)
-            };
-            fits(Counter::UsedSpace, *space, *capacity)?
-                && fits(Counter::TotalInodes, *inodes, *inode_limit)?
-        }
-    })
+/// A node as it is now, and whether its row is still to be written.
+struct Held {
+    attr: Option<Attr>,
+    dirty: bool,
 }
 
-fn apply(base: &Connection, mutation: &Mutation) -> Result<()> {
+impl<'a> Batch<'a> {
+    pub fn new(base: &'a Connection) -> Self {
+        let (nodes, stats) = (HashMap::default(), HashMap::default());
+        Self { base, nodes, counters: SmallVec::new(), stats }
+    }
+
+    /// Check all expectations, then apply all mutations.
+    pub fn commit(&mut self, commit: &Commit) -> Result<Outcome> {
+        for (index, expect) in commit.expects.iter().enumerate() {
+            if !self.holds(expect)? {
+                return Ok(Outcome::Conflict(index));
+            }
+        }
+        for mutation in &commit.mutations {
+            self.apply(mutation)?;
+        }
+        let nodes = commit.returns.iter().map(|ino| self.node(*ino)).collect::<Result<_>>()?;
+        Ok(Outcome::Applied(nodes))
+    }
+
+    /// Write what is held.
+    pub fn finish(self) -> Result<()> {
+        for (ino, held) in &self.nodes {
+            if let Held { attr: Some(attr), dirty: true } = held {
+                rows::put_node(self.base, *ino, attr)?;
+            }
+        }
+        for (counter, n) in &self.counters {
+            rows::add(self.base, *counter, *n)?;
+        }
+        for (ino, [length, space, inodes]) in &self.stats {
+            run(
+                self.base,
+                "UPDATE jfs_dir_stats SET data_length = data_length + ?2, used_space = used_space + ?3, \
+                 used_inodes = used_inodes + ?4 WHERE inode = ?1",
+                params![ino.0 as i64, length, space, inodes],
+            )?;
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, ino: Ino) -> Result<Option<Attr>> {
+        if let Some(held) = self.nodes.get(&ino) {
+            return Ok(held.attr.clone());
+        }
+        let attr = rows::node(self.base, ino)?;
+        self.nodes.insert(ino, Held { attr: attr.clone(), dirty: false });
+        Ok(attr)
+    }
+
+    fn put_node(&mut self, ino: Ino, attr: Attr) {
+        self.nodes.insert(ino, Held { attr: Some(attr), dirty: true });
+    }
+
+    fn counter(&self, counter: Counter) -> Result<i64> {
+        let held = self.counters.iter().find(|(held, _)| *held == counter).map_or(0, |(_, n)| *n);
+        Ok(rows::counter(self.base, counter)? + held)
+    }
+
+    fn add(&mut self, counter: Counter, n: i64) {
+        match self.counters.iter_mut().find(|(held, _)| *held == counter) {
+            Some((_, sum)) => *sum += n,
+            None => self.counters.push((counter, n)),
+        }
+    }
+
+    fn add_stats(&mut self, dir: Ino, more: [i64; 3]) {
+        let sums = self.stats.entry(dir).or_default();
+        sums.iter_mut().zip(more).for_each(|(sum, n)| *sum += n);
+    }
+
+    fn holds(&mut self, expect: &Expect) -> Result<bool> {
+        let base = self.base;
+        Ok(match expect {
+            Expect::EntryAbsent(dir, name) => rows::entry(base, *dir, name)?.is_none(),
+            Expect::EntryIs(dir, name, kind, ino) => {
+                rows::entry(base, *dir, name)? == Some((*kind, *ino))
+            }
+            Expect::Node(ino, kind) => self.node(*ino)?.is_some_and(|attr| attr.kind == *kind),
+            Expect::NodeFields(ino, fields) => {
+                self.node(*ino)?.is_some_and(|attr| node::fields_hold(&attr, fields))
+            }
+            Expect::DirEmpty(dir) => rows::dir_len(base, *dir)? == 0,
+            Expect::ChunkPrefix(ino, index, records) => {
+                rows::chunk(base, *ino, *index)?.starts_with(records)
+            }
+            Expect::XattrIs(ino, name, value) => rows::xattr(base, *ino, name)? == *value,
+            Expect::FlocksAre(ino, locks) => rows::flocks(base, *ino)? == *locks,
+            Expect::PlocksAre(ino, locks) => rows::plocks(base, *ino)? == *locks,
+            Expect::Room { space, inodes, capacity, inode_limit } => {
+                let fits = |counter, more: i64, limit: u64| -> Result<bool> {
+                    Ok(limit == 0 || more <= 0 || self.counter(counter)? + more <= limit as i64)
+                };
+                fits(Counter::UsedSpace, *space, *capacity)?
+                    && fits(Counter::TotalInodes, *inodes, *inode_limit)?
+            }
+        })
+    }
+
+    fn apply(&mut self, mutation: &Mutation) -> Result<()> {
+        match mutation {
+            Mutation::PutNode(ino, attr) => self.put_node(*ino, attr.clone()),
+            Mutation::DelNode(ino) => {
+                self.nodes.insert(*ino, Held { attr: None, dirty: false });
+                let sql = "DELETE FROM jfs_node WHERE inode = ?";
+                return run(self.base, sql, params![ino.0 as i64]);
+            }
+            Mutation::Patch(ino, change) => return self.patch(*ino, change),
+            Mutation::Set(ino, change) => {
+                if let Some(mut attr) = self.node(*ino)? {
+                    node::set(&mut attr, change);
+                    self.put_node(*ino, attr);
+                }
+            }
+            Mutation::Add(counter, n) => self.add(*counter, *n),
+            Mutation::AddDirStats(dir, length, space, inodes) => {
+                self.add_stats(*dir, [*length, *space, *inodes]);
+            }
+            Mutation::InitDirStats(dir) | Mutation::DelDirStats(dir) => {
+                self.stats.remove(dir);
+                return aside(self.base, mutation);
+            }
+            _ => return names(self.base, mutation),
+        }
+        Ok(())
+    }
+
+    fn patch(&mut self, ino: Ino, change: &Patch) -> Result<()> {
+        let Some(mut attr) = self.node(ino)? else { return Ok(()) };
+        let (before, length_before) = (charged_bytes(attr.kind, attr.length), attr.length);
+        let changed = node::patch(&mut attr, change);
+        let grown = charged_bytes(attr.kind, attr.length) - before;
+        if grown != 0 {
+            self.add(Counter::UsedSpace, grown);
+        }
+        let longer = attr.length as i64 - length_before as i64;
+        if longer != 0 && attr.parent != Ino(0) {
+            self.add_stats(attr.parent, [longer, grown, 0]);
+        }
+        if changed {
+            self.put_node(ino, attr);
+        }
+        Ok(())
+    }
+}
+
+fn names(base: &Connection, mutation: &Mutation) -> Result<()> {
     match mutation {
-        Mutation::PutNode(ino, attr) => rows::put_node(base, *ino, attr),
-        Mutation::DelNode(ino) => {
-            run(base, "DELETE FROM jfs_node WHERE inode = ?", params![ino.0 as i64])
-        }
-        Mutation::Patch(ino, change) => patch(base, *ino, change),
-        Mutation::Set(ino, change) => {
-            let Some(mut attr) = rows::node(base, *ino)? else { return Ok(()) };
-            node::set(&mut attr, change);
-            rows::put_node(base, *ino, &attr)
-        }
         Mutation::PutEntry(dir, name, kind, ino) => run(
             base,
             "INSERT INTO jfs_edge (parent, name, inode, type) VALUES (?, ?, ?, ?) \
@@ -81,7 +194,6 @@ fn apply(base: &Connection, mutation: &Mutation) -> Result<()> {
         Mutation::DelSymlink(ino) => {
             run(base, "DELETE FROM jfs_symlink WHERE inode = ?", params![ino.0 as i64])
         }
-        Mutation::Add(counter, n) => rows::add(base, *counter, *n).map(|_| ()),
         // Entries tell the parents in SQL.
         Mutation::AddParent(..) | Mutation::DelParents(_) => Ok(()),
         Mutation::PushSlices(..)
@@ -93,23 +205,6 @@ fn apply(base: &Connection, mutation: &Mutation) -> Result<()> {
         | Mutation::ForgetSlice(..) => slices(base, mutation),
         _ => aside(base, mutation),
     }
-}
-
-fn patch(base: &Connection, ino: Ino, change: &crate::meta::txn::Patch) -> Result<()> {
-    let Some(mut attr) = rows::node(base, ino)? else { return Ok(()) };
-    let (before, length_before) = (charged_bytes(attr.kind, attr.length), attr.length);
-    if node::patch(&mut attr, change) {
-        rows::put_node(base, ino, &attr)?;
-    }
-    let grown = charged_bytes(attr.kind, attr.length) - before;
-    if grown != 0 {
-        rows::add(base, Counter::UsedSpace, grown)?;
-    }
-    let longer = attr.length as i64 - length_before as i64;
-    if longer == 0 || attr.parent == Ino(0) {
-        return Ok(());
-    }
-    aside(base, &Mutation::AddDirStats(attr.parent, longer, grown, 0))
 }
 
 fn slices(base: &Connection, mutation: &Mutation) -> Result<()> {
@@ -202,12 +297,6 @@ fn aside(base: &Connection, mutation: &Mutation) -> Result<()> {
             base,
             "INSERT OR REPLACE INTO jfs_dir_stats VALUES (?, 0, 0, 0)",
             params![ino.0 as i64],
-        ),
-        Mutation::AddDirStats(ino, length, space, inodes) => run(
-            base,
-            "UPDATE jfs_dir_stats SET data_length = data_length + ?2, used_space = used_space + ?3, \
-             used_inodes = used_inodes + ?4 WHERE inode = ?1",
-            params![ino.0 as i64, length, space, inodes],
         ),
         Mutation::DelDirStats(ino) => {
             run(base, "DELETE FROM jfs_dir_stats WHERE inode = ?", params![ino.0 as i64])?;

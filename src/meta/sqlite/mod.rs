@@ -17,7 +17,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use super::engine::{DirEntry, Engine, EngineError, Local, Session};
 use super::txn::{Commit, Counter, Key, Outcome, Value};
@@ -55,8 +56,11 @@ impl SqliteFile {
         }
         let base = Connection::open(path).map_err(sorted)?;
         base.set_prepared_statement_cache_capacity(128);
+        // Without it a statement is compiled again whenever a bound value might ask for another plan.
+        base.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(sorted)?;
         base.execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 50;",
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 50; \
+             PRAGMA wal_autocheckpoint = 8192;",
         )
         .map_err(sorted)?;
         Ok(Self(Arc::new(Shared { base: Mutex::new(base), queue: Mutex::new(VecDeque::new()) })))
@@ -102,7 +106,7 @@ impl Shared {
     /// Apply what is queued if nobody else is at it. `Err` while another process has the file.
     fn combine(&self) -> Result<(), EngineError> {
         while !self.queue().is_empty() {
-            let mut base = match self.base.try_lock() {
+            let base = match self.base.try_lock() {
                 Ok(base) => base,
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 // Its holder looks at the queue again when it is done.
@@ -113,7 +117,7 @@ impl Shared {
                 let count = queue.len().min(BATCH_MAX);
                 queue.drain(..count).collect()
             };
-            let applied = apply_batch(&mut base, &batch);
+            let applied = apply_batch(&base, &batch);
             drop(base);
             match applied {
                 Ok(outcomes) => {
@@ -128,17 +132,16 @@ impl Shared {
                     batch.into_iter().rev().for_each(|queued| queue.push_front(queued));
                     return Err(error);
                 }
-                Err(error) => {
-                    let text = error.to_string();
-                    let full = matches!(error, EngineError::Full(_));
-                    for (_, sender) in batch {
-                        let text = text.clone();
-                        sender.send(Err(if full {
-                            EngineError::Full(text)
-                        } else {
-                            EngineError::Refused(text)
-                        }));
+                // One damaged record must not fail those who shared its batch.
+                Err(_) if batch.len() > 1 => {
+                    let base = self.base();
+                    for queued in batch {
+                        let alone = apply_batch(&base, std::slice::from_ref(&queued));
+                        queued.1.send(alone.map(only));
                     }
+                }
+                Err(error) => {
+                    batch.into_iter().next().expect("a batch is not empty").1.send(Err(error));
                 }
             }
         }
@@ -146,16 +149,20 @@ impl Shared {
     }
 }
 
-fn apply_batch(base: &mut Connection, batch: &[Queued]) -> Result<Vec<Outcome>, EngineError> {
-    let transaction =
-        base.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sorted)?;
-    let outcomes = batch
-        .iter()
-        .map(|(commit, _)| apply::commit(&transaction, commit))
-        .collect::<rusqlite::Result<Vec<_>>>()
-        .map_err(sorted)?;
-    transaction.commit().map_err(sorted)?;
-    Ok(outcomes)
+fn only(outcomes: Vec<Outcome>) -> Outcome {
+    outcomes.into_iter().next().expect("one commit has one outcome")
+}
+
+fn apply_batch(base: &Connection, batch: &[Queued]) -> Result<Vec<Outcome>, EngineError> {
+    transact(base, |base| {
+        let mut together = apply::Batch::new(base);
+        let outcomes = batch
+            .iter()
+            .map(|(commit, _)| together.commit(commit))
+            .collect::<rusqlite::Result<Vec<_>>>()?;
+        together.finish()?;
+        Ok(outcomes)
+    })
 }
 
 fn fetch_one(base: &Connection, key: &Key) -> rusqlite::Result<Value> {
@@ -185,8 +192,8 @@ impl SqliteEngine {
     ) -> Result<T, EngineError> {
         for _ in 0..BUSY_TRIES {
             let tried = {
-                let mut base = self.0.base();
-                transact(&mut base, &job)
+                let base = self.0.base();
+                transact(&base, &job)
             };
             let left_over = self.0.combine();
             match tried {
@@ -214,15 +221,21 @@ impl SqliteEngine {
     }
 }
 
+/// Run `job` in a transaction. The words around it are prepared once, as all others are.
 fn transact<T>(
-    base: &mut Connection,
-    job: &impl Fn(&Connection) -> rusqlite::Result<T>,
+    base: &Connection,
+    job: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> Result<T, EngineError> {
-    let transaction =
-        base.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sorted)?;
-    let found = job(&transaction).map_err(sorted)?;
-    transaction.commit().map_err(sorted)?;
-    Ok(found)
+    let say = |words: &str| base.prepare_cached(words)?.execute([]);
+    say("BEGIN IMMEDIATE").map_err(sorted)?;
+    let done = job(base).and_then(|found| say("COMMIT").map(|_| found));
+    done.map_err(|error| {
+        // Some errors have ended the transaction by themselves.
+        if !base.is_autocommit() {
+            let _ = say("ROLLBACK");
+        }
+        sorted(error)
+    })
 }
 
 fn listed(base: &Connection, dir: Ino, with_attr: bool) -> rusqlite::Result<Vec<DirEntry>> {

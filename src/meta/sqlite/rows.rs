@@ -7,8 +7,14 @@ use crate::meta::record::{decode_slices, encode_slice};
 use crate::meta::txn::{Counter, Flock, LockOwner, Plock};
 use crate::types::{Attr, FileType, Ino, Name, SliceId, SliceRecord, Time};
 
-pub(super) const NODE_COLUMNS: &str = "n.type, n.flags, n.mode, n.uid, n.gid, n.atime, n.atimensec, n.mtime, n.mtimensec, \
-     n.ctime, n.ctimensec, n.nlink, n.length, n.rdev, n.parent, n.access_acl_id, n.default_acl_id, n.tier_id";
+macro_rules! node_columns {
+    () => {
+        "n.type, n.flags, n.mode, n.uid, n.gid, n.atime, n.atimensec, n.mtime, n.mtimensec, \
+         n.ctime, n.ctimensec, n.nlink, n.length, n.rdev, n.parent, n.access_acl_id, n.default_acl_id, n.tier_id"
+    };
+}
+
+pub(super) const NODE_COLUMNS: &str = node_columns!();
 
 /// A damaged row, as an error of the column.
 fn damaged(column: usize, reason: String) -> rusqlite::Error {
@@ -69,8 +75,8 @@ pub(super) fn node_at(row: &Row<'_>, first: usize) -> Result<Option<Attr>> {
 }
 
 pub(super) fn node(base: &Connection, ino: Ino) -> Result<Option<Attr>> {
-    let mut found =
-        base.prepare_cached(&format!("SELECT {NODE_COLUMNS} FROM jfs_node n WHERE inode = ?"))?;
+    let sql = concat!("SELECT ", node_columns!(), " FROM jfs_node n WHERE inode = ?");
+    let mut found = base.prepare_cached(sql)?;
     Ok(found.query_row([ino.0 as i64], |row| node_at(row, 0)).optional()?.flatten())
 }
 
@@ -124,11 +130,12 @@ pub(super) fn entry_node(
     dir: Ino,
     name: &[u8],
 ) -> Result<Option<(FileType, Ino, Option<Attr>)>> {
-    let sql = format!(
-        "SELECT e.type, e.inode, {NODE_COLUMNS} FROM jfs_edge e LEFT JOIN jfs_node n ON n.inode = e.inode \
-         WHERE e.parent = ? AND e.name = ?"
+    let sql = concat!(
+        "SELECT e.type, e.inode, ",
+        node_columns!(),
+        " FROM jfs_edge e LEFT JOIN jfs_node n ON n.inode = e.inode WHERE e.parent = ? AND e.name = ?"
     );
-    base.prepare_cached(&sql)?
+    base.prepare_cached(sql)?
         .query_row(params![dir.0 as i64, name], |row| {
             Ok((kind_at(row, 0)?, Ino(row.get::<_, i64>(1)? as u64), node_at(row, 2)?))
         })

@@ -1,6 +1,8 @@
 //! The engine against the real client's file, and against itself.
 
 use super::*;
+use crate::meta::conformance::{agrees, conforms, formats};
+use crate::meta::mem::MemBase;
 use crate::meta::txn::{Expect, Mutation, NodeField, Patch};
 use crate::types::{Name, SliceRecord, Time};
 use crate::uring::block_on;
@@ -145,4 +147,28 @@ fn the_real_clients_file_is_read() {
                 && listed.iter().all(|entry| entry.attr.as_ref().unwrap().kind == entry.kind)
         );
     });
+}
+
+#[test]
+fn conforms_to_the_language() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = SqliteFile::open(&folder.path().join("meta.db"), true).unwrap().engine();
+    block_on(async {
+        formats(&*engine).await;
+        conforms(engine).await;
+    });
+}
+
+#[test]
+fn agrees_with_the_reference() {
+    for seed in 1..=8 {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = SqliteFile::open(&folder.path().join("meta.db"), true).unwrap().engine();
+        let reference = MemBase::new().engine();
+        block_on(async {
+            formats(&*engine).await;
+            formats(&*reference).await;
+            agrees(&*reference, &*engine, seed).await;
+        });
+    }
 }

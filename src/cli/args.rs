@@ -1,0 +1,401 @@
+//! What may be said on the command line, with JuiceFS's names, units and defaults.
+//!
+//! Owns the words only; shell completions and the man page come from here too.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{parse_duration, parse_size};
+
+const CACHE: &str = "Cache and buffers";
+const META: &str = "Metadata";
+const KERNEL: &str = "Kernel caches";
+const STORE: &str = "Object store";
+const LOG: &str = "Log";
+
+const URL_HELP: &str = "sqlite3://PATH, redis://[USER:PASSWORD@]HOST:PORT/DB, unix://SOCKET?db=N or memory://NAME; \
+     the password is better kept in META_PASSWORD or META_PASSWORD_FILE";
+
+/// A fast and trustworthy client for JuiceFS volumes.
+#[derive(Debug, Parser)]
+#[command(name = "jfs-uring", version, propagate_version = true, after_help = EXIT_CODES, term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 asked wrongly; 3 the volume is not for this client.\n\
+     Examples:\n  jfs-uring format sqlite3:///var/lib/my.db myjfs\n  jfs-uring mount -d sqlite3:///var/lib/my.db /mnt/myjfs\n  \
+     jfs-uring umount /mnt/myjfs";
+
+/// One verb.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Make a volume, or change limits of one.
+    #[command(after_help = "Examples:\n  jfs-uring format sqlite3:///var/lib/my.db myjfs\n  \
+        jfs-uring format --storage file --bucket /data/objects --compress lz4 redis://localhost:6379/1 myjfs")]
+    Format(FormatArgs),
+    /// Mount a volume.
+    #[command(
+        after_help = "Examples:\n  jfs-uring mount -d redis://localhost:6379/1 /mnt/myjfs\n  \
+        jfs-uring mount -d --cache-dir /nvme/cache --cache-size 200G --buffer-size 1G sqlite3:///var/lib/my.db /mnt/myjfs\n\
+        /etc/fstab, with a link /sbin/mount.jfs-uring to this program:\n  \
+        redis://localhost:6379/1 /mnt/myjfs jfs-uring _netdev,cache-size=200G 0 0"
+    )]
+    Mount(Box<MountArgs>),
+    /// Unmount, and wait until everything is stored.
+    #[command(alias = "unmount")]
+    Umount(UmountArgs),
+    /// Print the settings, sessions and usage of a volume as JSON.
+    Status(StatusArgs),
+    /// Check what a mount needs of this machine, and of a volume.
+    Doctor(DoctorArgs),
+    /// Print the version.
+    Version,
+    /// Print completions for a shell.
+    Completions(CompletionsArgs),
+    /// Print the man page, in roff.
+    Man,
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    parse_size(text, 1 << 20)
+}
+
+fn gibibytes(text: &str) -> Result<u64, String> {
+    parse_size(text, 1 << 30)
+}
+
+/// Block sizes are in KiB without a unit.
+fn block_size_kib(text: &str) -> Result<u32, String> {
+    let bytes = parse_size(text, 1 << 10)?;
+    if (64 << 10..=16 << 20).contains(&bytes) {
+        let kib = (bytes >> 10) as u32;
+        // As the real client does: down to a power of two.
+        Ok(1 << (31 - kib.leading_zeros()))
+    } else {
+        Err("a block size lies between 64K and 16M; the default is 4M".to_owned())
+    }
+}
+
+fn octal(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text.trim_start_matches("0o"), 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| format!("{text:?} are no permission bits; write them as 0600"))
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|ratio| (0.0..1.0).contains(ratio));
+    number.ok_or_else(|| format!("{text:?} is no share; write it as 0.1"))
+}
+
+/// Arguments of `format`.
+#[derive(Debug, Args)]
+pub struct FormatArgs {
+    /// Where the metadata is.
+    #[arg(value_name = "META-URL", long_help = URL_HELP)]
+    pub meta_url: String,
+    /// Name of the volume, and prefix of its objects.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Kind of object store [default: file].
+    #[arg(long, value_name = "KIND", help_heading = STORE)]
+    pub storage: Option<String>,
+    /// Folder for objects [default: /var/jfs, or ~/.juicefs/local for users].
+    #[arg(long, value_name = "PATH", help_heading = STORE)]
+    pub bucket: Option<String>,
+    /// Size of a block [default: 4M].
+    #[arg(long, value_name = "SIZE", value_parser = block_size_kib, help_heading = "Data layout, fixed for good")]
+    pub block_size: Option<u32>,
+    /// How blocks are compressed: none, lz4 or zstd [default: none].
+    #[arg(long, value_name = "METHOD", value_parser = ["none", "lz4", "zstd"], help_heading = "Data layout, fixed for good")]
+    pub compress: Option<String>,
+    /// Put two hex digits in front of object names.
+    #[arg(long, help_heading = "Data layout, fixed for good")]
+    pub hash_prefix: bool,
+    /// Days that deleted files stay in the trash [default: 1].
+    #[arg(long, value_name = "DAYS", help_heading = "Limits")]
+    pub trash_days: Option<u64>,
+    /// Bytes the volume may hold, GiB without a unit; 0 for no limit.
+    #[arg(long, value_name = "SIZE", value_parser = gibibytes, help_heading = "Limits")]
+    pub capacity: Option<u64>,
+    /// Inodes the volume may hold; 0 for no limit.
+    #[arg(long, value_name = "COUNT", help_heading = "Limits")]
+    pub inodes: Option<u64>,
+    /// Change what belongs to a volume that has data, such as where its objects are.
+    #[arg(long)]
+    pub force: bool,
+    /// Leave a volume that exists as it is.
+    #[arg(long)]
+    pub no_update: bool,
+}
+
+/// Arguments of `umount`.
+#[derive(Debug, Args)]
+pub struct UmountArgs {
+    /// The mount point.
+    pub mountpoint: PathBuf,
+    /// Hide the mount now, end it with its last user.
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Where the metadata is.
+    #[arg(value_name = "META-URL", long_help = URL_HELP)]
+    pub meta_url: String,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// A volume to check too.
+    #[arg(value_name = "META-URL", long_help = URL_HELP)]
+    pub meta_url: Option<String>,
+    /// Folder of the cache.
+    #[arg(long, value_name = "PATH")]
+    pub cache_dir: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell.
+    pub shell: clap_complete::Shell,
+}
+
+/// How requests travel between the kernel and this program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TransportArg {
+    /// io_uring where the kernel has it, /dev/fuse otherwise.
+    Auto,
+    /// io_uring or nothing.
+    Uring,
+    /// /dev/fuse.
+    Dev,
+}
+
+/// When access times move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AtimeArg {
+    /// Never by reading.
+    Noatime,
+}
+
+/// JuiceFS's levels of looking at checksums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum VerifyArg {
+    /// Never.
+    None,
+    /// When a whole block is read.
+    Full,
+    /// For the pieces inside what is read.
+    Shrink,
+    /// For all pieces that what is read touches.
+    Extend,
+}
+
+/// What makes room in the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EvictionArg {
+    /// The older of two drawn at random goes.
+    #[value(name = "2-random")]
+    TwoRandom,
+    /// Nothing goes.
+    None,
+}
+
+/// Arguments of `mount`.
+#[derive(Debug, Args)]
+pub struct MountArgs {
+    /// Where the metadata is.
+    #[arg(value_name = "META-URL", long_help = URL_HELP)]
+    pub meta_url: String,
+    /// An empty folder.
+    pub mountpoint: PathBuf,
+    /// Return when the mount answers, and serve it in the background.
+    #[arg(short = 'd', long)]
+    pub background: bool,
+    /// Stay in the foreground (the default).
+    #[arg(short = 'f', long, hide = true)]
+    pub foreground: bool,
+    /// More options, separated by commas: ro, rw, nonempty, allow_other, writeback_cache.
+    #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
+    pub options: Vec<String>,
+    /// Nothing may be changed; no session is registered.
+    #[arg(long)]
+    pub read_only: bool,
+    /// Show this folder of the volume as the root.
+    #[arg(long, value_name = "PATH")]
+    pub subdir: Option<String>,
+    /// Hide what is in the mount point.
+    #[arg(long)]
+    pub force: bool,
+    /// Threads that serve, each on a CPU of its own [default: one for each CPU].
+    #[arg(long, value_name = "COUNT")]
+    pub cores: Option<usize>,
+    /// How requests travel.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub transport: TransportArg,
+    /// Largest request.
+    #[arg(long, value_name = "SIZE", value_parser = |text: &str| parse_size(text, 1 << 10), default_value = "1M")]
+    pub max_fuse_io: u64,
+    /// Extended attributes.
+    #[arg(long)]
+    pub enable_xattr: bool,
+    /// The attribute security.capability.
+    #[arg(long)]
+    pub enable_cap: bool,
+    /// The attribute security.selinux.
+    #[arg(long)]
+    pub enable_selinux: bool,
+    /// chattr(1) for append-only and immutable.
+    #[arg(long)]
+    pub enable_ioctl: bool,
+    /// Do not list .trash in the root.
+    #[arg(long)]
+    pub hide_internal: bool,
+    #[command(flatten)]
+    pub kernel: KernelArgs,
+    #[command(flatten)]
+    pub cache: CacheArgs,
+    #[command(flatten)]
+    pub meta: MetaArgs,
+    #[command(flatten)]
+    pub store: StoreArgs,
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Times for the kernel.
+#[derive(Debug, Args)]
+pub struct KernelArgs {
+    /// How long attributes are kept.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1s", help_heading = KERNEL)]
+    pub attr_cache: Duration,
+    /// How long file names are kept.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1s", help_heading = KERNEL)]
+    pub entry_cache: Duration,
+    /// How long names of folders are kept.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1s", help_heading = KERNEL)]
+    pub dir_entry_cache: Duration,
+    /// How long it is kept that a name is absent.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "0s", help_heading = KERNEL)]
+    pub negative_entry_cache: Duration,
+    /// The kernel keeps listings.
+    #[arg(long, help_heading = KERNEL)]
+    pub readdir_cache: bool,
+}
+
+/// Cache and buffers.
+#[derive(Debug, Args)]
+pub struct CacheArgs {
+    /// Memory for written bytes that are not stored yet; a hard bound.
+    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "300M", help_heading = CACHE)]
+    pub buffer_size: u64,
+    /// Bytes read ahead of one reader [default: 8 blocks].
+    #[arg(long, value_name = "SIZE", value_parser = bytes, help_heading = CACHE)]
+    pub max_readahead: Option<u64>,
+    /// Whole blocks fetched at a time after a read of a piece; 0 for none.
+    #[arg(long, value_name = "COUNT", default_value_t = 1, help_heading = CACHE)]
+    pub prefetch: usize,
+    /// Cache folders, separated by colons; `memory` for none on disk [default: /var/jfsCache, or ~/.juicefs/cache for users].
+    #[arg(long, value_name = "PATHS", help_heading = CACHE)]
+    pub cache_dir: Option<String>,
+    /// Permission bits of cached blocks.
+    #[arg(long, value_name = "MODE", value_parser = octal, default_value = "0600", help_heading = CACHE)]
+    pub cache_mode: u32,
+    /// Size of the cache over all folders.
+    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "100G", help_heading = CACHE)]
+    pub cache_size: u64,
+    /// Blocks kept in memory in front of the folders.
+    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "100M", help_heading = CACHE)]
+    pub memory_cache_size: u64,
+    /// Most cached blocks; 0 leaves it to the free inodes.
+    #[arg(long, value_name = "COUNT", default_value_t = 0, help_heading = CACHE)]
+    pub cache_items: u64,
+    /// Share of the cache disk that stays free.
+    #[arg(long, value_name = "SHARE", value_parser = ratio, default_value = "0.1", help_heading = CACHE)]
+    pub free_space_ratio: f64,
+    /// Keep whole blocks too when they are written.
+    #[arg(long, help_heading = CACHE)]
+    pub cache_large_write: bool,
+    /// When checksums of cached blocks are looked at.
+    #[arg(long, value_enum, default_value = "extend", help_heading = CACHE)]
+    pub verify_cache_checksum: VerifyArg,
+    /// What makes room.
+    #[arg(long, value_enum, default_value = "2-random", help_heading = CACHE)]
+    pub cache_eviction: EvictionArg,
+}
+
+/// Metadata.
+#[derive(Debug, Args)]
+pub struct MetaArgs {
+    /// Pace at which the session is refreshed; 0 for never.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "12s", help_heading = META)]
+    pub heartbeat: Duration,
+    /// Leave cleaning up after dead clients to others.
+    #[arg(long, help_heading = META)]
+    pub no_bgjob: bool,
+    /// When access times move.
+    #[arg(long, value_enum, default_value = "noatime", help_heading = META)]
+    pub atime_mode: AtimeArg,
+    /// Do not move a folder's times when they would move by less.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "100ms", help_heading = META)]
+    pub skip_dir_mtime: Duration,
+    /// How long attributes of an opened file are believed without asking; weakens close-to-open.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "0s", help_heading = META)]
+    pub open_cache: Duration,
+}
+
+/// Object store.
+#[derive(Debug, Args)]
+pub struct StoreArgs {
+    /// Kind of object store, instead of the volume's.
+    #[arg(long, value_name = "KIND", help_heading = STORE)]
+    pub storage: Option<String>,
+    /// Folder of the objects, instead of the volume's.
+    #[arg(long, value_name = "PATH", help_heading = STORE)]
+    pub bucket: Option<String>,
+    /// Blocks stored at a time.
+    #[arg(long, value_name = "COUNT", default_value_t = 20, help_heading = STORE)]
+    pub max_uploads: usize,
+    /// Objects fetched at a time.
+    #[arg(long, value_name = "COUNT", default_value_t = 200, help_heading = STORE)]
+    pub max_downloads: usize,
+    /// Tries of a failed request.
+    #[arg(long, value_name = "COUNT", default_value_t = 10, help_heading = STORE)]
+    pub io_retries: u32,
+    /// Write, read and delete a test object before mounting.
+    #[arg(long, help_heading = STORE)]
+    pub check_storage: bool,
+}
+
+/// Log.
+#[derive(Debug, Args)]
+pub struct LogArgs {
+    /// Log file in the background [default: /var/log/jfs-uring.log, or ~/.juicefs/jfs-uring.log for users].
+    #[arg(long, value_name = "PATH", help_heading = LOG)]
+    pub log: Option<PathBuf>,
+    /// Log more.
+    #[arg(short, long, alias = "debug", help_heading = LOG)]
+    pub verbose: bool,
+    /// Log warnings and errors only.
+    #[arg(short, long, help_heading = LOG)]
+    pub quiet: bool,
+    /// Log everything.
+    #[arg(long, help_heading = LOG)]
+    pub trace: bool,
+    /// No colours in the log.
+    #[arg(long, help_heading = LOG)]
+    pub no_color: bool,
+}

@@ -1,0 +1,50 @@
+//! `jfs-uring doctor`.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::args::DoctorArgs;
+use super::mount::default_cache;
+use super::say;
+use crate::config::MetaUrl;
+use crate::daemon::{Failure, Finding, Health, examine};
+use crate::stage::CacheConfig;
+
+pub fn run(asked: &DoctorArgs) -> Result<(), Failure> {
+    let url = asked.meta_url.as_deref().map(MetaUrl::parse).transpose()?;
+    let folders = CacheConfig::folders_from(&asked.cache_dir.clone().unwrap_or_else(default_cache));
+    let folder = folders.first().map_or(Path::new("/tmp"), PathBuf::as_path);
+    let found = examine(url.as_ref(), folder);
+    if asked.json {
+        let all: Vec<Value> = found.iter().map(as_json).collect();
+        let text = serde_json::to_string_pretty(&all);
+        say(&text.map_err(|error| Failure::failed(error.to_string()))?)?;
+    } else {
+        found.iter().try_for_each(|finding| say(&as_line(finding)))?;
+    }
+    let bad = found.iter().filter(|finding| finding.health == Health::Bad).count();
+    if bad > 0 {
+        return Err(Failure::failed(format!("{bad} of {} findings stop a mount", found.len())));
+    }
+    Ok(())
+}
+
+fn word(health: Health) -> &'static str {
+    match health {
+        Health::Good => "OK",
+        Health::Poor => "WARN",
+        Health::Bad => "FAIL",
+    }
+}
+
+fn as_line(finding: &Finding) -> String {
+    let Finding { what, health, seen, cure } = finding;
+    let line = format!("{:5} {what:19} {seen}", word(*health));
+    if cure.is_empty() { line } else { format!("{line}\n      -> {cure}") }
+}
+
+fn as_json(finding: &Finding) -> Value {
+    let Finding { what, health, seen, cure } = finding;
+    json!({ "check": what, "status": word(*health), "seen": seen, "cure": cure })
+}

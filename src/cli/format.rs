@@ -1,0 +1,36 @@
+//! `jfs-uring format`.
+
+use super::args::FormatArgs;
+use super::say;
+use crate::config::MetaUrl;
+use crate::daemon::{Failure, FormatPlan, format};
+
+pub fn run(asked: &FormatArgs) -> Result<(), Failure> {
+    let url = MetaUrl::parse(&asked.meta_url)?;
+    if let MetaUrl::Memory(_) = url {
+        let text = "a volume in memory lives in one process: `jfs-uring mount memory://NAME` makes it by itself";
+        return Err(Failure::usage(text));
+    }
+    let plan = FormatPlan {
+        name: asked.name.clone(),
+        storage: asked.storage.clone(),
+        bucket: asked.bucket.clone(),
+        block_size_kib: asked.block_size,
+        compression: asked.compress.clone(),
+        hash_prefix: asked.hash_prefix,
+        trash_days: asked.trash_days,
+        capacity_bytes: asked.capacity,
+        inodes: asked.inodes,
+        force: asked.force,
+        no_update: asked.no_update,
+    };
+    let setting = format(&url, &plan)?;
+    say(&format!(
+        "volume {} ({}) is ready: metadata in {url}, objects in {} {}{}/",
+        setting.name(),
+        setting.uuid(),
+        setting.storage(),
+        setting.bucket(),
+        setting.name()
+    ))
+}

@@ -1,0 +1,232 @@
+//! `jfs-uring mount`: from words to a plan, and into the background.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::args::{CacheArgs, EvictionArg, KernelArgs, MountArgs, TransportArg, VerifyArg};
+use super::log;
+use crate::config::MetaUrl;
+use crate::core::allowed_cpus;
+use crate::daemon::{
+    CachePlan, Duties, EndSignals, Failure, Forked, MountPlan, Readiness, ServePlan, Volume,
+    WantedTransport, check_storage, mount, session_info, to_background,
+};
+use crate::fuse::WRITE_BYTES_LIMIT;
+use crate::stage::{CacheConfig, Eviction, Verify};
+use crate::types::Ino;
+use crate::vfs::VfsConfig;
+
+/// Smallest `--buffer-size`: room for two blocks of the largest size being written.
+const BUFFER_BYTES_MIN: u64 = 32 << 20;
+
+pub fn run(asked: &MountArgs) -> Result<(), Failure> {
+    let url = MetaUrl::parse(&asked.meta_url)?;
+    let plan = plan(asked)?;
+    // The folder is seen by whoever called, with words that are not in a log.
+    crate::daemon::check_point(&plan)?;
+    if !asked.background {
+        log::open(&asked.log, false)?;
+        return tell_log(serve(asked, url, plan, &Readiness::default()));
+    }
+    let forked = to_background()
+        .map_err(|error| Failure::failed(format!("no process for the background: {error}")))?;
+    match forked {
+        Forked::Caller(done) => done,
+        Forked::Background(readiness) => {
+            let served = log::open(&asked.log, true)
+                .and_then(|()| tell_log(serve(asked, url, plan, &readiness)));
+            if let Err(failure) = &served {
+                readiness.failed(failure);
+            }
+            served
+        }
+    }
+}
+
+/// A mount that ends badly says so in its log too.
+fn tell_log(served: Result<(), Failure>) -> Result<(), Failure> {
+    if let Err(failure) = &served {
+        tracing::error!("{failure}");
+    }
+    served
+}
+
+fn serve(
+    asked: &MountArgs,
+    url: MetaUrl,
+    plan: MountPlan,
+    readiness: &Readiness,
+) -> Result<(), Failure> {
+    let signals = EndSignals::keep();
+    let volume = Volume::open(url)?;
+    volume.setting.check(plan.serve.vfs.read_only)?;
+    let stores = volume.stores(asked.store.storage.as_deref(), asked.store.bucket.as_deref())?;
+    if asked.store.check_storage {
+        check_storage(&stores)?;
+    }
+    mount(volume, stores, plan, signals, readiness)
+}
+
+fn plan(asked: &MountArgs) -> Result<MountPlan, Failure> {
+    let options = Options::read(&asked.options)?;
+    let read_only = asked.read_only || options.read_only;
+    let cpus = allowed_cpus().len();
+    let cores = asked.cores.unwrap_or(cpus);
+    if !(1..=1024).contains(&cores) {
+        return Err(Failure::usage(format!("--cores {cores}: at least 1, and here best {cpus}")));
+    }
+    let request_bytes_max = asked.max_fuse_io.clamp(4096, u64::from(WRITE_BYTES_LIMIT));
+    if asked.max_fuse_io != request_bytes_max || !request_bytes_max.is_multiple_of(4096) {
+        let text = "--max-fuse-io lies between 4K and 1M, in steps of 4K";
+        return Err(Failure::usage(text));
+    }
+    let info = session_info(&asked.mountpoint.display().to_string(), crate::stdx::now());
+    let duties = (!read_only).then_some(Duties {
+        info,
+        heartbeat: heartbeat(asked.meta.heartbeat),
+        clean_up: !asked.meta.no_bgjob,
+    });
+    Ok(MountPlan {
+        point: asked.mountpoint.clone(),
+        over_content: asked.force || options.over_content,
+        allow_other: options.allow_other || rustix::process::geteuid().is_root(),
+        transport: match asked.transport {
+            TransportArg::Auto => WantedTransport::Auto,
+            TransportArg::Uring => WantedTransport::Uring,
+            TransportArg::Dev => WantedTransport::Dev,
+        },
+        writeback_cache: options.writeback_cache,
+        request_bytes_max: request_bytes_max as u32,
+        subdir: asked.subdir.clone(),
+        serve: ServePlan {
+            cache: cache_plan(asked)?,
+            vfs: vfs_config(asked, read_only),
+            cores,
+            skip_dir_mtime_ns: nanoseconds(asked.meta.skip_dir_mtime),
+            duties,
+        },
+    })
+}
+
+/// As the real client clamps it; 0 stays 0.
+fn heartbeat(asked: Duration) -> Duration {
+    if asked.is_zero() {
+        return asked;
+    }
+    asked.clamp(Duration::from_secs(1), Duration::from_secs(600))
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn vfs_config(asked: &MountArgs, read_only: bool) -> VfsConfig {
+    let KernelArgs {
+        attr_cache,
+        entry_cache,
+        dir_entry_cache,
+        negative_entry_cache,
+        readdir_cache,
+    } = &asked.kernel;
+    VfsConfig {
+        attr_ttl_ns: nanoseconds(*attr_cache),
+        entry_ttl_ns: nanoseconds(*entry_cache),
+        dir_entry_ttl_ns: nanoseconds(*dir_entry_cache),
+        negative_ttl_ns: nanoseconds(*negative_entry_cache),
+        open_cache_ns: nanoseconds(asked.meta.open_cache),
+        readdir_cache: *readdir_cache,
+        xattr: asked.enable_xattr,
+        capability: asked.enable_cap,
+        selinux: asked.enable_selinux,
+        ioctl: asked.enable_ioctl,
+        read_only,
+        list_trash: !asked.hide_internal && asked.subdir.is_none(),
+        root: Ino::ROOT,
+    }
+}
+
+fn cache_plan(asked: &MountArgs) -> Result<CachePlan, Failure> {
+    let CacheArgs { buffer_size, max_readahead, prefetch, cache_large_write, .. } = &asked.cache;
+    if *buffer_size < BUFFER_BYTES_MIN {
+        return Err(Failure::usage(
+            "--buffer-size must be at least 32M: two blocks of the largest size",
+        ));
+    }
+    Ok(CachePlan {
+        buffer_bytes: usize::try_from(*buffer_size).unwrap_or(usize::MAX),
+        blocks: block_cache(&asked.cache),
+        large_writes: *cache_large_write,
+        max_readahead_bytes: *max_readahead,
+        prefetch: *prefetch,
+        uploads: asked.store.max_uploads.max(1),
+        downloads: asked.store.max_downloads.max(1),
+        tries: asked.store.io_retries.max(1),
+    })
+}
+
+fn block_cache(asked: &CacheArgs) -> CacheConfig {
+    let folders = CacheConfig::folders_from(&asked.cache_dir.clone().unwrap_or_else(default_cache));
+    let only_memory = folders.is_empty();
+    CacheConfig {
+        folders,
+        disk_bytes: asked.cache_size,
+        disk_blocks: asked.cache_items,
+        free_space_ratio: asked.free_space_ratio,
+        verify: match asked.verify_cache_checksum {
+            VerifyArg::None => Verify::None,
+            VerifyArg::Full => Verify::Full,
+            VerifyArg::Shrink => Verify::Shrink,
+            VerifyArg::Extend => Verify::Extend,
+        },
+        eviction: match asked.cache_eviction {
+            EvictionArg::TwoRandom => Eviction::TwoRandom,
+            EvictionArg::None => Eviction::None,
+        },
+        file_mode: asked.cache_mode,
+        memory_bytes: if only_memory {
+            asked.cache_size.min(asked.memory_cache_size)
+        } else {
+            asked.memory_cache_size
+        },
+    }
+}
+
+/// Where the real client keeps its cache.
+pub fn default_cache() -> String {
+    if rustix::process::geteuid().is_root() {
+        return "/var/jfsCache".to_owned();
+    }
+    let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/".into()));
+    home.join(".juicefs/cache").display().to_string()
+}
+
+/// What `-o` may hold.
+#[derive(Default)]
+struct Options {
+    read_only: bool,
+    over_content: bool,
+    allow_other: bool,
+    writeback_cache: bool,
+}
+
+impl Options {
+    fn read(words: &[String]) -> Result<Self, Failure> {
+        let mut options = Self::default();
+        for word in words {
+            match word.as_str() {
+                "ro" => options.read_only = true,
+                "nonempty" => options.over_content = true,
+                "allow_other" => options.allow_other = true,
+                "writeback_cache" => options.writeback_cache = true,
+                "" | "rw" | "default_permissions" => {}
+                other => {
+                    return Err(Failure::usage(format!(
+                        "-o {other} is not known; there are ro, rw, nonempty, allow_other, \
+                         default_permissions and writeback_cache"
+                    )));
+                }
+            }
+        }
+        Ok(options)
+    }
+}

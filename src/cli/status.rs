@@ -1,0 +1,76 @@
+//! `jfs-uring status`: a volume as `juicefs status` shows it.
+
+use serde_json::{Value, json};
+
+use super::args::StatusArgs;
+use super::say;
+use crate::config::{MetaUrl, Setting};
+use crate::daemon::{Failure, Volume};
+use crate::meta::Session;
+use crate::stdx::calendar::rfc3339;
+use crate::types::Time;
+
+/// Settings that hold secrets.
+const SECRETS: &[&str] = &["SecretKey", "SessionToken", "EncryptKey"];
+
+pub fn run(asked: &StatusArgs) -> Result<(), Failure> {
+    let volume = Volume::open(MetaUrl::parse(&asked.meta_url)?)?;
+    let (sessions, statistic) = volume.look()?;
+    let shown = json!({
+        "Setting": setting(&volume.setting),
+        "Sessions": sessions.iter().map(session).collect::<Vec<_>>(),
+        "Statistic": {
+            "UsedSpace": statistic.used_bytes,
+            "AvailableSpace": statistic.available_bytes,
+            "UsedInodes": statistic.used_inodes,
+            "AvailableInodes": statistic.available_inodes,
+        },
+    });
+    let text = serde_json::to_string_pretty(&shown);
+    say(&text.map_err(|error| Failure::failed(error.to_string()))?)
+}
+
+fn setting(setting: &Setting) -> Value {
+    let mut shown: Value = serde_json::from_str(&setting.to_json()).unwrap_or(Value::Null);
+    for secret in SECRETS {
+        if let Some(value) = shown.get_mut(secret)
+            && value.as_str() != Some("")
+        {
+            *value = "removed".into();
+        }
+    }
+    shown
+}
+
+fn session(session: &Session) -> Value {
+    let mut shown = json!({
+        "Sid": session.sid,
+        "Expire": rfc3339(Time { sec: session.expire, nsec: 0 }),
+    });
+    let info = serde_json::from_str(&session.info).unwrap_or(Value::Null);
+    if let (Value::Object(shown), Value::Object(info)) = (&mut shown, info) {
+        shown.extend(info);
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let text = r#"{"Name":"v","UUID":"u","SecretKey":"hush","EncryptKey":"","Bucket":"b"}"#;
+        let shown = setting(&Setting::parse(text).unwrap());
+        assert_eq!(shown["SecretKey"], "removed");
+        assert_eq!((&shown["EncryptKey"], &shown["Bucket"]), (&"".into(), &"b".into()));
+    }
+
+    #[test]
+    fn sessions_have_the_real_clients_fields() {
+        let info = r#"{"Version":"1.4.1","HostName":"h"}"#.to_owned();
+        let shown = session(&Session { sid: 3, expire: 0, info });
+        assert_eq!((&shown["Sid"], &shown["HostName"]), (&3.into(), &"h".into()));
+        assert!(shown["Expire"].as_str().unwrap().starts_with("1970-01-01T00:00:00"));
+    }
+}

@@ -1,0 +1,67 @@
+//! What a mount needs, checked before it is missed: each finding with the command that cures it.
+//!
+//! Owns the list of findings. `machine` looks at the kernel and limits, `disk` at the cache folder,
+//! `volume` at metadata and objects. Changes nothing but a test file and a test object.
+
+mod disk;
+mod machine;
+mod volume;
+
+use std::path::Path;
+
+use super::volume::Volume;
+use crate::config::MetaUrl;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// As it should be.
+    Good,
+    /// It works, but slower or less safely than it could.
+    Poor,
+    /// A mount will fail.
+    Bad,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// What was looked at.
+    pub what: &'static str,
+    /// How it is.
+    pub health: Health,
+    /// What was seen.
+    pub seen: String,
+    /// A command that cures it; empty when nothing needs to be cured.
+    pub cure: String,
+}
+
+impl Finding {
+    fn good(what: &'static str, seen: impl Into<String>) -> Self {
+        Self { what, health: Health::Good, seen: seen.into(), cure: String::new() }
+    }
+
+    fn poor(what: &'static str, seen: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self { what, health: Health::Poor, seen: seen.into(), cure: cure.into() }
+    }
+
+    fn bad(what: &'static str, seen: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self { what, health: Health::Bad, seen: seen.into(), cure: cure.into() }
+    }
+}
+
+/// Look at the machine, at the disk below `cache_folder`, and at the volume of `url`.
+pub fn examine(url: Option<&MetaUrl>, cache_folder: &Path) -> Vec<Finding> {
+    let mut found = machine::examine();
+    found.extend(disk::examine(cache_folder));
+    if let Some(url) = url {
+        match Volume::open(url.clone()) {
+            Ok(volume) => found.extend(volume::examine(&volume)),
+            Err(failure) => {
+                let cure = "start the server, check the address and META_PASSWORD, or make the volume with `jfs-uring format`";
+                found.push(Finding::bad("metadata", failure.text, cure));
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,75 @@
+//! A volume's metadata and objects: do they answer, how fast, how safely.
+
+use std::time::Instant;
+
+use super::Finding;
+use crate::daemon::volume::Volume;
+use crate::daemon::{Failure, check_storage};
+use crate::uring;
+
+const TURNS: usize = 20;
+
+pub fn examine(volume: &Volume) -> Vec<Finding> {
+    let mut found = vec![features(volume), round_trip(volume)];
+    found.extend(persistence(volume));
+    found.push(objects(volume));
+    found
+}
+
+fn features(volume: &Volume) -> Finding {
+    match volume.setting.check(false) {
+        Ok(()) => Finding::good("volume", format!("{} is served", volume.setting.name())),
+        Err(refusal) => Finding::bad("volume", refusal.to_string(), "use the official client"),
+    }
+}
+
+fn round_trip(volume: &Volume) -> Finding {
+    let what = "metadata";
+    let turns = uring::block_on(async {
+        let engine = volume.engines.engine();
+        let mut taken_us = Vec::with_capacity(TURNS);
+        for _ in 0..TURNS {
+            let began = Instant::now();
+            engine.load_setting().await?;
+            taken_us.push(began.elapsed().as_secs_f64() * 1e6);
+        }
+        Ok::<_, Failure>(taken_us)
+    });
+    match turns {
+        Ok(mut taken_us) => {
+            taken_us.sort_by(f64::total_cmp);
+            Finding::good(what, format!("{:.0} µs for a round trip", taken_us[TURNS / 2]))
+        }
+        Err(failure) => Finding::bad(what, failure.text, "check the server and its log"),
+    }
+}
+
+/// What the engine says of itself; words that begin with `!` are warnings with their cure.
+fn persistence(volume: &Volume) -> Vec<Finding> {
+    let what = "persistence";
+    match uring::block_on(async { volume.engines.engine().describe().await }) {
+        Ok(text) => {
+            let (warnings, told): (Vec<_>, Vec<_>) =
+                text.split("; ").partition(|part| part.starts_with('!'));
+            let mut found = vec![Finding::good(what, told.join("; "))];
+            for warning in warnings {
+                let (seen, cure) = warning[1..].split_once(": ").unwrap_or((&warning[1..], ""));
+                found.push(Finding::poor(what, seen, cure));
+            }
+            found
+        }
+        Err(error) => vec![Finding::bad(what, error.to_string(), "check the server and its log")],
+    }
+}
+
+fn objects(volume: &Volume) -> Finding {
+    let what = "objects";
+    let began = Instant::now();
+    match volume.stores(None, None).and_then(|stores| check_storage(&stores)) {
+        Ok(()) => {
+            let taken_ms = began.elapsed().as_secs_f64() * 1e3;
+            Finding::good(what, format!("stored, read and deleted one in {taken_ms:.1} ms"))
+        }
+        Err(failure) => Finding::bad(what, failure.text, "check the bucket and its permissions"),
+    }
+}

@@ -1,0 +1,312 @@
+//! Making a volume, or changing what may be changed of one.
+
+use std::rc::Rc;
+
+use super::engine::Engines;
+use super::failure::Failure;
+use super::store::{Stores, folder_bucket};
+use crate::config::{MetaUrl, Setting};
+use crate::object::Store;
+use crate::pages::Page;
+use crate::stdx::{Chance, now};
+use crate::types::{Attr, FileType, Ino};
+use crate::uring;
+
+/// What `format` was asked; `None` keeps what the volume has, or the default on a new one.
+#[derive(Clone, Debug, Default)]
+pub struct FormatPlan {
+    /// Name of the volume, prefix of its objects.
+    pub name: String,
+    /// Kind of store.
+    pub storage: Option<String>,
+    /// Bucket or folder.
+    pub bucket: Option<String>,
+    /// Block size in KiB.
+    pub block_size_kib: Option<u32>,
+    /// `none`, `lz4` or `zstd`.
+    pub compression: Option<String>,
+    /// Objects below two hex digits.
+    pub hash_prefix: bool,
+    /// Days in the trash.
+    pub trash_days: Option<u64>,
+    /// Limit in bytes.
+    pub capacity_bytes: Option<u64>,
+    /// Limit in inodes.
+    pub inodes: Option<u64>,
+    /// Overwrite the settings of a volume that exists.
+    pub force: bool,
+    /// Leave a volume that exists as it is.
+    pub no_update: bool,
+}
+
+/// Where objects go when nothing is said.
+fn default_bucket() -> String {
+    if rustix::process::geteuid().is_root() {
+        return "/var/jfs".to_owned();
+    }
+    let home = std::env::var("HOME").unwrap_or_else(|_| "/".to_owned());
+    format!("{home}/.juicefs/local")
+}
+
+/// Make the volume of `plan` at `url`, or update it; returns its setting.
+///
+/// # Errors
+/// Bad values, a store that does not work, objects of another volume, or another volume there.
+pub fn format(url: &MetaUrl, plan: &FormatPlan) -> Result<Setting, Failure> {
+    check_name(&plan.name)?;
+    make(&Engines::open(url, true)?, plan)
+}
+
+/// Make or update the volume behind `engines`.
+pub(super) fn make(engines: &Engines, plan: &FormatPlan) -> Result<Setting, Failure> {
+    uring::block_on(async {
+        let engine = engines.engine();
+        let stored = engine.load_setting().await?;
+        let old = stored.as_deref().map(Setting::parse).transpose()?;
+        let setting = match &old {
+            Some(old) if plan.no_update => return Ok(old.clone()),
+            Some(old) => updated(old, plan)?,
+            None => fresh(plan)?,
+        };
+        let stores = Stores::open(setting.storage(), setting.bucket(), setting.name())?;
+        let store = stores.store();
+        prove(&store).await?;
+        if old.is_none() {
+            refuse_leftovers(&store).await?;
+            let uuid = Page::from_vec(setting.uuid().as_bytes().to_vec());
+            store.put("juicefs_uuid".to_owned(), vec![uuid]).await?;
+        }
+        let init = if old.is_none() { first_nodes() } else { Vec::new() };
+        engine.store_setting(setting.to_json(), init).await?;
+        Ok(setting)
+    })
+}
+
+/// JuiceFS's rule for names.
+fn check_name(name: &str) -> Result<(), Failure> {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let edge = |c: Option<char>| c.is_some_and(|c| c != '-' && inner(c));
+    let fits = (3..=63).contains(&name.len()) && name.chars().all(inner);
+    if fits && edge(name.chars().next()) && edge(name.chars().last()) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{name:?} is no volume name: 3 to 63 lower-case letters, digits and hyphens, \
+         with a letter or digit at both ends"
+    )))
+}
+
+fn fresh(plan: &FormatPlan) -> Result<Setting, Failure> {
+    let storage = plan.storage.clone().unwrap_or_else(|| "file".to_owned());
+    let bucket = plan.bucket.clone().unwrap_or_else(default_bucket);
+    let bucket = if storage == "file" { folder_bucket(&bucket)? } else { bucket };
+    let mut setting = Setting::new(&plan.name, &new_uuid()?, &storage, &bucket);
+    if let Some(kib) = plan.block_size_kib {
+        setting.set("BlockSize", kib);
+    }
+    if let Some(compression) = &plan.compression {
+        setting.set("Compression", compression.as_str());
+    }
+    if plan.hash_prefix {
+        setting.set("HashPrefix", true);
+    }
+    set_limits(&mut setting, plan);
+    Ok(setting)
+}
+
+fn set_limits(setting: &mut Setting, plan: &FormatPlan) {
+    let limits = [
+        ("Capacity", plan.capacity_bytes),
+        ("Inodes", plan.inodes),
+        ("TrashDays", plan.trash_days),
+    ];
+    for (key, value) in limits {
+        if let Some(value) = value {
+            setting.set(key, value);
+        }
+    }
+}
+
+/// An existing volume with what may change changed; the rest only under `--force`.
+fn updated(old: &Setting, plan: &FormatPlan) -> Result<Setting, Failure> {
+    old.check(false)?;
+    let fixed = |flag: &str, has: &str, wanted: &str| {
+        Failure::failed(format!(
+            "the volume has {flag} {has}, which cannot become {wanted}; leave the flag out, \
+             or make a new volume"
+        ))
+    };
+    if old.name() != plan.name {
+        return Err(Failure::failed(format!(
+            "the database holds the volume {:?}, not {:?}; use its name, or another database",
+            old.name(),
+            plan.name
+        )));
+    }
+    if let Some(kib) = plan.block_size_kib
+        && kib != old.block_size_kib()
+    {
+        let (has, wanted) = (format!("{}K", old.block_size_kib()), format!("{kib}K"));
+        return Err(fixed("--block-size", &has, &wanted));
+    }
+    if let Some(compression) = &plan.compression
+        && *compression != old.compression()
+    {
+        return Err(fixed("--compress", old.compression(), compression));
+    }
+    if plan.hash_prefix && !old.hash_prefix() {
+        return Err(fixed("--hash-prefix", "off", "on"));
+    }
+    let mut setting = old.clone();
+    let storage = plan.storage.as_deref().unwrap_or(old.storage());
+    if storage != old.storage() && !plan.force {
+        let text = "the volume's objects are elsewhere; move them first, then say --force";
+        return Err(Failure::failed(text));
+    }
+    setting.set("Storage", storage);
+    if let Some(bucket) = &plan.bucket {
+        let bucket = if storage == "file" { folder_bucket(bucket)? } else { bucket.clone() };
+        if bucket != old.bucket() && !plan.force {
+            return Err(Failure::failed(format!(
+                "the volume's objects are in {}; move them first, then say --force",
+                old.bucket()
+            )));
+        }
+        setting.set("Bucket", bucket);
+    }
+    set_limits(&mut setting, plan);
+    Ok(setting)
+}
+
+/// Whether objects can be stored, read and deleted.
+///
+/// # Errors
+/// What cannot be done, with the store's words.
+pub fn check_storage(stores: &Stores) -> Result<(), Failure> {
+    uring::block_on(async { prove(&stores.store()).await })
+}
+
+/// Put, get, compare and delete a test object.
+async fn prove(store: &Rc<dyn Store>) -> Result<(), Failure> {
+    let cannot = |what: &str, error: &dyn std::fmt::Display| {
+        Failure::failed(format!(
+            "the object store {} cannot {what}: {error}; check --bucket and its permissions",
+            store.describe()
+        ))
+    };
+    let mut chance = Chance::from_system();
+    let key = format!("testing/{:010x}", chance.next_u64() >> 24);
+    let body: Vec<u8> = (0..100).map(|_| chance.next_u64() as u8).collect();
+    let page = Page::from_vec(body.clone());
+    store.put(key.clone(), vec![page]).await.map_err(|error| cannot("store", &error))?;
+    let read = store.get(key.clone(), 0, vec![0; 128]).await;
+    let (bytes, count) = read.map_err(|error| cannot("be read", &error))?;
+    if bytes[..count] != body {
+        return Err(cannot("be trusted", &"a test object came back changed"));
+    }
+    store.delete(key).await.map_err(|error| cannot("delete", &error))
+}
+
+/// Objects below the name mean that another volume lives, or lived, there.
+async fn refuse_leftovers(store: &Rc<dyn Store>) -> Result<(), Failure> {
+    let found = store.list(String::new(), String::new(), 64).await?;
+    let left = found.iter().find(|object| {
+        object.len_bytes > 0 && !object.key.starts_with("testing/") && !object.key.is_empty()
+    });
+    match left {
+        None => Ok(()),
+        Some(object) => Err(Failure::failed(format!(
+            "{} already holds objects of a volume of this name ({}); \
+             choose another name or bucket, or clean it up",
+            store.describe(),
+            object.key
+        ))),
+    }
+}
+
+/// The root and the root of the trash.
+fn first_nodes() -> Vec<(Ino, Attr)> {
+    let time = now();
+    let root = Attr {
+        flags: 0,
+        kind: FileType::Dir,
+        mode: 0o777,
+        uid: 0,
+        gid: 0,
+        atime: time,
+        mtime: time,
+        ctime: time,
+        nlink: 2,
+        length: 4096,
+        rdev: 0,
+        parent: Ino::ROOT,
+        access_acl: 0,
+        default_acl: 0,
+        tier: 0,
+    };
+    let trash = Attr { mode: 0o555, ..root.clone() };
+    vec![(Ino::ROOT, root), (Ino::TRASH, trash)]
+}
+
+/// A random UUID from the kernel.
+fn new_uuid() -> Result<String, Failure> {
+    let file = "/proc/sys/kernel/random/uuid";
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) => Err(Failure::failed(format!("{file}: {error}; is /proc mounted?"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(name: &str, bucket: &std::path::Path) -> FormatPlan {
+        FormatPlan {
+            name: name.to_owned(),
+            bucket: Some(bucket.display().to_string()),
+            ..FormatPlan::default()
+        }
+    }
+
+    #[test]
+    fn names() {
+        for name in ["abc", "a-b", "0x1"] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+        for name in ["", "ab", "A-bc", "abc-", "-abc", "a_b", "a/b"] {
+            assert_eq!(check_name(name).unwrap_err().code, 2, "{name}");
+        }
+    }
+
+    #[test]
+    fn uuids_are_of_version_4_and_differ() {
+        let (one, two) = (new_uuid().unwrap(), new_uuid().unwrap());
+        assert_ne!(one, two);
+        assert_eq!(one.len(), 36);
+        assert_eq!(&one[14..15], "4");
+        assert!(["8", "9", "a", "b"].contains(&&one[19..20]));
+    }
+
+    #[test]
+    fn a_volume_is_made_once_and_then_only_changed_where_it_may() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = MetaUrl::Sqlite(folder.path().join("meta.db"));
+        let bucket = folder.path().join("objects");
+        let made = format(&url, &plan("first", &bucket)).unwrap();
+        assert_eq!((made.trash_days(), made.block_size_kib()), (1, 4096));
+        assert!(bucket.join("first/juicefs_uuid").exists());
+
+        let more = FormatPlan { capacity_bytes: Some(1 << 30), ..plan("first", &bucket) };
+        let changed = format(&url, &more).unwrap();
+        assert_eq!((changed.capacity(), changed.uuid()), (1 << 30, made.uuid()));
+        let kept = FormatPlan { capacity_bytes: Some(7), no_update: true, ..more };
+        assert_eq!(format(&url, &kept).unwrap().capacity(), 1 << 30);
+
+        let smaller = FormatPlan { block_size_kib: Some(1024), ..plan("first", &bucket) };
+        assert!(format(&url, &smaller).unwrap_err().text.contains("--block-size"));
+        assert!(format(&url, &plan("second", &bucket)).unwrap_err().text.contains("first"));
+        let other = MetaUrl::Sqlite(folder.path().join("other.db"));
+        assert!(format(&other, &plan("first", &bucket)).unwrap_err().text.contains("already"));
+    }
+}

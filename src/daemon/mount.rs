@@ -1,0 +1,203 @@
+//! The story of a mount: check, connect, serve until the kernel lets go, store the rest.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use super::failure::Failure;
+use super::point::{self, ServingLock};
+use super::process::{EndSignals, Readiness};
+use super::serve::{ServePlan, Server};
+use super::store::Stores;
+use super::volume::Volume;
+use crate::core;
+use crate::fuse::{self, MountOptions, Session, Transport, Wishes};
+
+/// Exit code when signalled cores do not end in time, as with the real client.
+const FORCED_EXIT: i32 = 11;
+/// How long a signalled mount may take to end.
+const SIGNAL_PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// How requests may travel (`--transport`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WantedTransport {
+    /// The ring where the kernel has it, the device otherwise.
+    Auto,
+    /// The ring or nothing.
+    Uring,
+    /// The device.
+    Dev,
+}
+
+/// A mount, decided.
+#[derive(Clone, Debug)]
+pub struct MountPlan {
+    /// Where.
+    pub point: PathBuf,
+    /// What is there may be hidden (`--force`, `-o nonempty`).
+    pub over_content: bool,
+    /// Other users may enter.
+    pub allow_other: bool,
+    /// How requests travel.
+    pub transport: WantedTransport,
+    /// The kernel collects small writes (`-o writeback_cache`).
+    pub writeback_cache: bool,
+    /// Largest request in bytes.
+    pub request_bytes_max: u32,
+    /// Directory of the volume shown as root (`--subdir`).
+    pub subdir: Option<String>,
+    /// Everything above the transport.
+    pub serve: ServePlan,
+}
+
+/// Whether the folder of `plan` may be mounted on.
+///
+/// # Errors
+/// Why not, with the cure.
+pub fn check_point(plan: &MountPlan) -> Result<(), Failure> {
+    point::check_free(&point::absolute(&plan.point)?, plan.over_content)
+}
+
+/// Mount `volume` by `plan` and serve it until it is unmounted, or one of `signals` comes.
+///
+/// # Errors
+/// Before the mount answers: whatever stands in the way. Afterwards only when the kernel breaks
+/// the connection.
+pub fn mount(
+    volume: Volume,
+    stores: Stores,
+    mut plan: MountPlan,
+    signals: EndSignals,
+    readiness: &Readiness,
+) -> Result<(), Failure> {
+    let read_only = plan.serve.vfs.read_only;
+    let point = point::absolute(&plan.point)?;
+    if let Some(path) = &plan.subdir {
+        let root = Server::subdir(&volume.engines, volume.rules(), path, read_only)?;
+        plan.serve.vfs.root = root;
+    }
+    let name = volume.setting.name().to_owned();
+    let server = Server::new(&volume.setting, volume.engines.clone(), stores, plan.serve.clone())?;
+    server.open_session()?;
+    let served = connect(&point, &name, &plan)
+        .and_then(|session| serve(session, &point, &plan, &server, signals, readiness));
+    server.close_session();
+    served
+}
+
+/// Put the file system into the tree and agree with the kernel.
+fn connect(point: &Path, name: &str, plan: &MountPlan) -> Result<Session, Failure> {
+    let over_uring = plan.transport != WantedTransport::Dev;
+    let options = MountOptions {
+        source: format!("JuiceFS:{name}"),
+        read_only: plan.serve.vfs.read_only,
+        allow_other: plan.allow_other,
+        default_permissions: true,
+        over_uring,
+    };
+    let device = fuse::mount(point, &options).map_err(|error| cannot_mount(point, &error))?;
+    let wishes = Wishes {
+        write_bytes_max: plan.request_bytes_max,
+        over_uring,
+        writeback_cache: plan.writeback_cache,
+        locks: true,
+    };
+    let agreed = Session::negotiate(device, &wishes).map_err(|error| {
+        Failure::failed(format!(
+            "the kernel did not agree on FUSE: {error}; Linux 5.12 or later is needed"
+        ))
+    });
+    match agreed {
+        Ok(session)
+            if plan.transport == WantedTransport::Uring
+                && session.transport != Transport::OverUring =>
+        {
+            drop(session);
+            let _ = fuse::unmount(point, true);
+            Err(Failure::failed(
+                "the kernel does not offer FUSE over io_uring; it needs Linux 6.14 and \
+                 `echo Y > /sys/module/fuse/parameters/enable_uring`, or choose --transport auto",
+            ))
+        }
+        Ok(session) => Ok(session),
+        Err(failure) => {
+            let _ = fuse::unmount(point, true);
+            Err(failure)
+        }
+    }
+}
+
+fn cannot_mount(point: &Path, error: &std::io::Error) -> Failure {
+    let shown = point.display();
+    let cure = match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENODEV) => {
+            "there is no /dev/fuse; load it with `modprobe fuse`, \
+             in a container add --device /dev/fuse"
+        }
+        Some(libc::EPERM | libc::EACCES) => {
+            "mounting is not allowed here; be root, install fuse3 for fusermount3, \
+             or add --cap-add SYS_ADMIN to the container"
+        }
+        _ if error.kind() == std::io::ErrorKind::NotFound => {
+            "fusermount3 is missing; install the package fuse3"
+        }
+        _ => "see `jfs-uring doctor`",
+    };
+    Failure::failed(format!("cannot mount at {shown}: {error}; {cure}"))
+}
+
+/// Run the cores until the kernel lets go of the mount.
+fn serve(
+    session: Session,
+    point: &Path,
+    plan: &MountPlan,
+    server: &Server,
+    signals: EndSignals,
+    readiness: &Readiness,
+) -> Result<(), Failure> {
+    let lock = ServingLock::take(point);
+    let (transport, cores) = (session.transport, plan.serve.cores);
+    tracing::info!(?transport, cores, point = %point.display(), "serving");
+    let shared_point = Arc::new(point.to_path_buf());
+    end_on_signal(signals, Arc::clone(&shared_point));
+    tell_when_it_answers(shared_point, readiness.clone());
+    let served = core::run(session, cores, |number| server.handler(number));
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    tracing::info!("the mount has ended");
+    drop(lock);
+    served.map_err(|error| Failure::failed(format!("the connection broke: {error}")))
+}
+
+fn end_on_signal(signals: EndSignals, point: Arc<PathBuf>) {
+    thread::spawn(move || {
+        let number = signals.wait();
+        tracing::info!(number, "unmounting on a signal");
+        let ended = fuse::unmount(&point, false).or_else(|error| {
+            tracing::warn!(%error, "in use; it ends with its last user");
+            fuse::unmount(&point, true)
+        });
+        if let Err(error) = ended {
+            tracing::error!(%error, "cannot unmount");
+        }
+        thread::sleep(SIGNAL_PATIENCE);
+        tracing::error!("the mount did not end in time; what is not stored is lost");
+        std::process::exit(FORCED_EXIT);
+    });
+}
+
+/// The first answer of the root is what callers of `mount -d` and systemd wait for.
+fn tell_when_it_answers(point: Arc<PathBuf>, readiness: Readiness) {
+    thread::spawn(move || match std::fs::metadata(&*point) {
+        Ok(_) => {
+            readiness.answered();
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+            tracing::info!("the mount answers");
+        }
+        Err(error) => {
+            let shown = point.display();
+            let text = format!("the mount at {shown} does not answer: {error}; its log tells why");
+            readiness.failed(&Failure::failed(text));
+            let _ = fuse::unmount(&point, true);
+        }
+    });
+}

@@ -1,0 +1,214 @@
+//! Folders where volumes are mounted: which ones may be, which ones are, and who serves them.
+//!
+//! Owns the checks before a mount and the lock by which `umount` waits for the serving process.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::FlockOperation;
+
+use super::failure::Failure;
+
+const LOCK_PACE: Duration = Duration::from_millis(10);
+
+/// The absolute form of a mount point, without following what may be a dead mount.
+///
+/// # Errors
+/// When the current folder is not known, or the path is empty.
+pub fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    let wrong = |error| Failure::usage(format!("mount point {}: {error}", path.display()));
+    let absolute = std::path::absolute(path).map_err(wrong)?;
+    let parts = absolute.components();
+    let parent = parts.as_path().parent().and_then(|parent| parent.canonicalize().ok());
+    Ok(match (parent, absolute.file_name()) {
+        (Some(parent), Some(name)) => parent.join(name),
+        _ => absolute.components().collect(),
+    })
+}
+
+/// The kind of file system mounted at exactly this path, if one is.
+pub fn mounted_kind(point: &Path) -> Option<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    kind_in(&table, point)
+}
+
+fn kind_in(table: &str, point: &Path) -> Option<String> {
+    table.lines().rev().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        let at = unescaped(left.split(' ').nth(4)?);
+        (Path::new(&at) == point).then(|| right.split(' ').next().unwrap_or("").to_owned())
+    })
+}
+
+/// A path as the kernel writes it in its tables, with `\040` for a space.
+fn unescaped(text: &str) -> std::ffi::OsString {
+    use std::os::unix::ffi::OsStringExt;
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let octal = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) if *first == b'\\' => {
+                out.push(byte);
+                rest = &tail[3..];
+            }
+            _ => {
+                out.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    std::ffi::OsString::from_vec(out)
+}
+
+/// Whether a volume may be mounted at `point`.
+///
+/// # Errors
+/// When it is missing, no folder, dead, in use or not empty; each with its cure.
+pub fn check_free(point: &Path, over_content: bool) -> Result<(), Failure> {
+    let shown = point.display();
+    let no = |text: String| Err(Failure::failed(text));
+    match fs::metadata(point) {
+        Ok(meta) if !meta.is_dir() => {
+            return no(format!("{shown} is not a folder; a mount point must be one"));
+        }
+        Ok(_) => {}
+        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
+            return no(format!(
+                "{shown} is a stale mount whose process is gone (not connected); \
+                 end it with `jfs-uring umount {shown}`"
+            ));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return no(format!("{shown} does not exist; make it with `mkdir -p {shown}`"));
+        }
+        Err(error) => return no(format!("{shown} cannot be entered: {error}")),
+    }
+    if over_content {
+        return Ok(());
+    }
+    if let Some(kind) = mounted_kind(point) {
+        return no(format!(
+            "{shown} is already mounted ({kind}); end that with `jfs-uring umount {shown}`, \
+             or mount over it with --force"
+        ));
+    }
+    match fs::read_dir(point).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => Ok(()),
+        Ok(false) => no(format!(
+            "{shown} is not empty; choose an empty folder, or hide what is in it with -o nonempty"
+        )),
+        Err(error) => no(format!("{shown} cannot be listed: {error}")),
+    }
+}
+
+/// Held by the process that serves a mount for as long as it lives.
+pub struct ServingLock {
+    file: File,
+    path: PathBuf,
+}
+
+impl ServingLock {
+    /// Take the lock of `point`; without a place for it the mount works, only `umount` cannot wait.
+    pub fn take(point: &Path) -> Option<Self> {
+        let path = lock_path(point);
+        fs::create_dir_all(path.parent()?).ok()?;
+        let file = File::create(&path).ok()?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
+        Some(Self { file, path })
+    }
+}
+
+impl Drop for ServingLock {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
+/// The serving process of a mount point, as seen by another process.
+pub struct Serving(Option<File>);
+
+impl Serving {
+    /// Who serves `point` now.
+    pub fn of(point: &Path) -> Self {
+        Self(File::open(lock_path(point)).ok())
+    }
+
+    /// Wait until it has ended; false when it takes longer than `patience`.
+    pub fn wait_for_end(&self, patience: Duration) -> bool {
+        let Some(file) = &self.0 else { return true };
+        let began = Instant::now();
+        loop {
+            match rustix::fs::flock(file, FlockOperation::NonBlockingLockShared) {
+                Ok(()) => return true,
+                Err(_) if began.elapsed() >= patience => return false,
+                Err(_) => std::thread::sleep(LOCK_PACE),
+            }
+        }
+    }
+}
+
+fn lock_path(point: &Path) -> PathBuf {
+    let folder = if rustix::process::geteuid().is_root() {
+        PathBuf::from("/run/jfs-uring")
+    } else {
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let own = format!("/tmp/jfs-uring-{}", rustix::process::geteuid().as_raw());
+        runtime.map_or_else(|| PathBuf::from(own), |runtime| runtime.join("jfs-uring"))
+    };
+    let name: String = point
+        .as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' => char::from(*byte).to_string(),
+            other => format!("_{other:02x}"),
+        })
+        .collect();
+    // A longer path than a name may be has its end kept: that is where paths differ.
+    folder.join(&name[name.len().saturating_sub(240)..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_mount_of_a_place_counts() {
+        let table = "22 1 0:5 / / rw - ext4 /dev/a rw\n\
+            40 22 0:50 / /mnt/a\\040b rw,nosuid shared:1 - fuse.juicefs JuiceFS:x rw\n\
+            41 22 0:51 / /mnt/c rw - tmpfs t rw\n42 22 0:52 / /mnt/c rw - fuse.juicefs y rw\n";
+        let kind = |path: &str| kind_in(table, Path::new(path));
+        assert_eq!(kind("/mnt/a b").as_deref(), Some("fuse.juicefs"));
+        assert_eq!(kind("/mnt/c").as_deref(), Some("fuse.juicefs"));
+        assert_eq!(kind("/"), Some("ext4".to_owned()));
+        assert_eq!(kind("/mnt"), None);
+    }
+
+    #[test]
+    fn unfit_folders_are_told_with_their_cure() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = |path: &Path| check_free(path, false).unwrap_err().text;
+        assert!(check_free(folder.path(), false).is_ok());
+        assert!(told(&folder.path().join("none")).contains("mkdir"));
+        fs::write(folder.path().join("file"), "x").unwrap();
+        assert!(told(&folder.path().join("file")).contains("not a folder"));
+        assert!(told(folder.path()).contains("not empty"));
+        assert!(check_free(folder.path(), true).is_ok());
+        assert!(told(Path::new("/proc")).contains("already mounted"));
+    }
+
+    #[test]
+    fn the_end_of_a_serving_process_is_seen() {
+        let point = Path::new("/nowhere/of a/test");
+        let lock = ServingLock::take(point).expect("a place for locks");
+        let serving = Serving::of(point);
+        assert!(!serving.wait_for_end(Duration::from_millis(30)));
+        drop(lock);
+        assert!(serving.wait_for_end(Duration::from_millis(30)));
+        assert!(Serving::of(point).wait_for_end(Duration::ZERO));
+    }
+}

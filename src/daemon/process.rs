@@ -1,0 +1,136 @@
+//! The process itself: into the background, told signals, and how it tells that the mount answers.
+//!
+//! Owns fork and the signal mask, which must both come before the first other thread.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::failure::Failure;
+
+/// Tells whoever waits for the mount how it went; the first message counts.
+#[derive(Clone, Default)]
+pub struct Readiness(Arc<Mutex<Option<File>>>);
+
+impl Readiness {
+    fn to(end: OwnedFd) -> Self {
+        Self(Arc::new(Mutex::new(Some(File::from(end)))))
+    }
+
+    /// The mount answers.
+    pub fn answered(&self) {
+        self.tell(0, "");
+    }
+
+    /// It will not.
+    pub fn failed(&self, failure: &Failure) {
+        self.tell(failure.code, &failure.text);
+    }
+
+    fn tell(&self, code: u8, text: &str) {
+        let end = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut end) = end {
+            // Nobody may be waiting any more.
+            let _ = end.write_all(&[&[code], text.as_bytes()].concat());
+        }
+    }
+}
+
+/// Which side of the fork this is.
+pub enum Forked {
+    /// The one that was called; with what the other one told.
+    Caller(Result<(), Failure>),
+    /// The one that stays.
+    Background(Readiness),
+}
+
+/// Go to the background; the caller's side waits until [`Readiness`] is told.
+///
+/// # Errors
+/// When there is no process to be had.
+pub fn to_background() -> io::Result<Forked> {
+    let (near, far) = pipe_with(PipeFlags::CLOEXEC)?;
+    // SAFETY: no other thread runs yet, so the child holds no lock that nobody releases.
+    let child = unsafe { libc::fork() };
+    match child {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            drop(near);
+            rustix::process::setsid()?;
+            let null = File::options().read(true).write(true).open("/dev/null")?;
+            rustix::stdio::dup2_stdin(&null)?;
+            rustix::stdio::dup2_stdout(&null)?;
+            rustix::stdio::dup2_stderr(&null)?;
+            Ok(Forked::Background(Readiness::to(far)))
+        }
+        _ => {
+            drop(far);
+            let mut message = Vec::new();
+            File::from(near).read_to_end(&mut message)?;
+            Ok(Forked::Caller(heard(&message)))
+        }
+    }
+}
+
+fn heard(message: &[u8]) -> Result<(), Failure> {
+    match message.split_first() {
+        Some((0, _)) => Ok(()),
+        Some((code, text)) => {
+            Err(Failure { text: String::from_utf8_lossy(text).into_owned(), code: *code })
+        }
+        None => Err(Failure::failed(
+            "the mount process ended before the mount answered; its log (--log) tells why",
+        )),
+    }
+}
+
+/// The signals that ask a mount to end.
+pub struct EndSignals(libc::sigset_t);
+
+impl EndSignals {
+    /// Keep SIGINT, SIGTERM and SIGHUP for [`Self::wait`], in this thread and those it starts.
+    pub fn keep() -> Self {
+        let mut set = std::mem::MaybeUninit::uninit();
+        // SAFETY: sigemptyset makes the set a valid one, which the other calls need.
+        let set = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGHUP);
+            libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+            set.assume_init()
+        };
+        Self(set)
+    }
+
+    /// Wait for one of them; its number.
+    pub fn wait(&self) -> i32 {
+        let mut number = 0;
+        // SAFETY: the set is valid and the number has a place.
+        let failed = unsafe { libc::sigwait(&raw const self.0, &raw mut number) };
+        assert_eq!(failed, 0, "a valid set can be waited for");
+        number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_message_counts() {
+        let (near, far) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let readiness = Readiness::to(far);
+        readiness.failed(&Failure::refused("no"));
+        readiness.answered();
+        let mut message = Vec::new();
+        File::from(near).read_to_end(&mut message).unwrap();
+        let failure = heard(&message).unwrap_err();
+        assert_eq!((failure.code, failure.text.as_str()), (3, "no"));
+        assert!(heard(&[0]).is_ok());
+        assert!(heard(&[]).unwrap_err().text.contains("log"));
+    }
+}

@@ -1,0 +1,226 @@
+//! What the cores of a mount run: every floor from metadata to POSIX, put together once.
+//!
+//! Owns the settings of the floors and the closed list of what cores share. Relies on each floor
+//! for its own sharing.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::engine::Engines;
+use super::failure::Failure;
+use super::jobs::{self, Duties};
+use super::store::{Stores, device_of};
+use crate::config::Setting;
+use crate::data::{Data, DataConfig, DataShared};
+use crate::fuse::Handler;
+use crate::meta::{Local, Meta, MetaShared, Rules};
+use crate::object::Layout;
+use crate::pages::Pool;
+use crate::stage::{BlockCache, CacheConfig, Compression};
+use crate::types::Ino;
+use crate::uring;
+use crate::vfs::op::{Reply, Request};
+use crate::vfs::{Vfs, VfsConfig, VfsShared};
+
+/// How long the end of a mount may take before what is left is given up: the time-out of unmount.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The cache and buffers of a mount.
+#[derive(Clone, Debug)]
+pub struct CachePlan {
+    /// Hard bound of written bytes that are not stored yet (`--buffer-size`).
+    pub buffer_bytes: usize,
+    /// Blocks kept near.
+    pub blocks: CacheConfig,
+    /// Keep whole blocks too when they are written (`--cache-large-write`).
+    pub large_writes: bool,
+    /// Bytes read ahead at most (`--max-readahead`); `None` is eight blocks.
+    pub max_readahead_bytes: Option<u64>,
+    /// Blocks fetched around random reads at a time (`--prefetch`).
+    pub prefetch: usize,
+    /// Blocks stored at a time (`--max-uploads`).
+    pub uploads: usize,
+    /// Objects fetched at a time (`--max-downloads`).
+    pub downloads: usize,
+    /// Tries of a request (`--io-retries`).
+    pub tries: u32,
+}
+
+/// Everything a mount decides above the transport.
+#[derive(Clone, Debug)]
+pub struct ServePlan {
+    /// Cache and buffers.
+    pub cache: CachePlan,
+    /// POSIX side.
+    pub vfs: VfsConfig,
+    /// Threads, each on a CPU of its own.
+    pub cores: usize,
+    /// A directory younger than this keeps its times (`--skip-dir-mtime`), ns.
+    pub skip_dir_mtime_ns: u64,
+    /// What the session does; `None` on read-only mounts, which have no session.
+    pub duties: Option<Duties>,
+}
+
+/// What the cores of a mount share.
+pub struct Server {
+    engines: Engines,
+    stores: Stores,
+    meta: Arc<MetaShared>,
+    data: Arc<DataShared>,
+    vfs: Arc<VfsShared>,
+    plan: ServePlan,
+}
+
+impl Server {
+    /// Everything for `plan` on the volume of `setting`, nothing running yet.
+    ///
+    /// # Errors
+    /// When the cache folders are not usable, or the setting is none of ours.
+    pub fn new(
+        setting: &Setting,
+        engines: Engines,
+        stores: Stores,
+        plan: ServePlan,
+    ) -> Result<Self, Failure> {
+        let layout = Layout::new(setting.block_size_kib(), setting.hash_prefix());
+        let compression = Compression::from_setting(setting.compression()).ok_or_else(|| {
+            let text = format!("compression {:?} is not known", setting.compression());
+            Failure::refused(text)
+        })?;
+        let cache = CacheConfig {
+            folders: useful_folders(&plan.cache.blocks.folders, &stores),
+            ..plan.cache.blocks.clone()
+        };
+        let cache = BlockCache::open(&cache, setting.uuid(), layout)
+            .map_err(|error| Failure::failed(error.to_string()))?;
+        let block_bytes = u64::from(layout.block_bytes());
+        let data = DataShared::new(DataConfig {
+            layout,
+            compression,
+            pool: Pool::new(plan.cache.buffer_bytes),
+            cache: Some(cache),
+            cache_large_writes: plan.cache.large_writes,
+            uploads: plan.cache.uploads,
+            downloads: plan.cache.downloads,
+            tries: plan.cache.tries,
+            max_readahead_bytes: plan.cache.max_readahead_bytes.unwrap_or(8 * block_bytes),
+            prefetch: plan.cache.prefetch,
+        });
+        let rules = Rules {
+            capacity: setting.capacity(),
+            inode_limit: setting.inodes(),
+            skip_dir_mtime_ns: plan.skip_dir_mtime_ns,
+            ..Rules::default()
+        };
+        let (root, read_only) = (plan.vfs.root, plan.vfs.read_only);
+        let meta = MetaShared::new(root, read_only, setting.trash_days(), rules);
+        Ok(Self { engines, stores, meta, data, vfs: VfsShared::new(), plan })
+    }
+
+    /// Metadata and data for the calling core.
+    fn floors(&self) -> (Rc<Meta>, Rc<Data>) {
+        let meta = Meta::new(self.engines.engine(), Arc::clone(&self.meta));
+        let slices = Rc::clone(&meta) as Rc<_>;
+        let data = Data::new(slices, self.stores.store(), Arc::clone(&self.data));
+        (meta, data)
+    }
+
+    /// What core `number` answers requests with; the first core also does the mount's duties.
+    pub fn handler(&self, number: usize) -> Rc<dyn Handler> {
+        let (meta, data) = self.floors();
+        if number == 0 {
+            uring::spawn(Rc::clone(&data).tick());
+            if let Some(duties) = &self.plan.duties {
+                let (meta, data) = (Rc::clone(&meta), Rc::clone(&data));
+                uring::spawn(jobs::run(meta, data, duties.clone()));
+            }
+        }
+        let vfs = Vfs::new(meta, data, Arc::clone(&self.vfs), self.plan.vfs.clone());
+        Rc::new(Served(vfs))
+    }
+
+    /// Register the mount, if it has a session.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn open_session(&self) -> Result<(), Failure> {
+        let Some(duties) = &self.plan.duties else { return Ok(()) };
+        uring::block_on(async {
+            let (meta, _) = self.floors();
+            meta.open_session(duties.info.clone(), duties.lifetime_s()).await?;
+            Ok(())
+        })
+    }
+
+    /// End the session, with what it kept open. Other clients do it when this cannot.
+    pub fn close_session(&self) {
+        if self.plan.duties.is_none() {
+            return;
+        }
+        uring::block_on(async {
+            let (meta, data) = self.floors();
+            let ending = async {
+                match meta.close_session(self.meta.sid()).await {
+                    Ok(gone) => drop(jobs::remove_data(&data, gone).await),
+                    Err(error) => tracing::warn!(%error, "the session stays until it expires"),
+                }
+            };
+            if uring::timeout(DRAIN_PATIENCE, ending).await.is_err() {
+                tracing::warn!("metadata is away; the session stays until it expires");
+            }
+        });
+    }
+
+    /// The directory at `path` of the volume (`--subdir`), made if it is not there.
+    ///
+    /// # Errors
+    /// When it is no directory, or missing on a read-only mount.
+    pub fn subdir(
+        engines: &Engines,
+        rules: Rules,
+        path: &str,
+        read_only: bool,
+    ) -> Result<Ino, Failure> {
+        uring::block_on(async {
+            let shared = MetaShared::new(Ino::ROOT, read_only, 0, rules);
+            let meta = Meta::new(engines.engine(), shared);
+            super::volume::find_dir(&meta, path).await
+        })
+    }
+}
+
+/// Cache folders that are not on the very disk where the objects are: a copy there is no nearer.
+fn useful_folders(folders: &[PathBuf], stores: &Stores) -> Vec<PathBuf> {
+    let Some(objects) = stores.device() else { return folders.to_vec() };
+    let (same, useful): (Vec<_>, Vec<_>) =
+        folders.iter().cloned().partition(|folder| device_of(folder) == Some(objects));
+    for folder in same {
+        let folder = folder.display();
+        tracing::info!("objects are on the disk of cache folder {folder}: cached in memory only");
+    }
+    useful
+}
+
+/// One core's handler: the file system, and its end.
+struct Served(Rc<Vfs>);
+
+impl Handler for Served {
+    fn handle(&self, request: Request) -> Local<'static, Reply> {
+        Box::pin(Rc::clone(&self.0).handle(request))
+    }
+
+    fn interrupt(&self, unique: u64) {
+        self.0.interrupt(unique);
+    }
+
+    fn drain(&self) -> Local<'static, ()> {
+        let vfs = Rc::clone(&self.0);
+        Box::pin(async move {
+            if uring::timeout(DRAIN_PATIENCE, vfs.drain()).await.is_err() {
+                tracing::error!("not everything could be stored in time; what is left is lost");
+            }
+        })
+    }
+}

@@ -1,0 +1,146 @@
+//! An opened volume: its address, its setting, and the doors to its metadata and objects.
+
+use rustix::io::Errno;
+use serde_json::{Value, json};
+
+use super::engine::Engines;
+use super::failure::Failure;
+use super::format::{FormatPlan, make};
+use super::store::{Stores, folder_bucket};
+use crate::config::{MetaUrl, Setting};
+use crate::meta::{Meta, MetaError, MetaShared, NewNode, Rules, Session, Who};
+use crate::types::{FileType, Ino, Time};
+use crate::uring;
+
+/// A volume that this client understands.
+pub struct Volume {
+    /// Where its metadata is.
+    pub url: MetaUrl,
+    /// Doors to its metadata.
+    pub engines: Engines,
+    /// Its description.
+    pub setting: Setting,
+}
+
+/// How full a volume is, in the words of the real client's `status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Statistic {
+    /// Bytes charged.
+    pub used_bytes: u64,
+    /// Bytes left.
+    pub available_bytes: u64,
+    /// Nodes.
+    pub used_inodes: u64,
+    /// Nodes left.
+    pub available_inodes: u64,
+}
+
+impl Volume {
+    /// Open the volume at `url`, whatever its features are; one in memory is made on the spot.
+    ///
+    /// # Errors
+    /// When the engine is not reachable or holds no volume.
+    pub fn open(url: MetaUrl) -> Result<Self, Failure> {
+        let engines = Engines::open(&url, false)?;
+        if let MetaUrl::Memory(name) = &url {
+            let plan = FormatPlan {
+                name: name.clone(),
+                storage: Some("mem".to_owned()),
+                trash_days: Some(0),
+                ..FormatPlan::default()
+            };
+            return Ok(Self { setting: make(&engines, &plan)?, url, engines });
+        }
+        let stored = uring::block_on(async { engines.engine().load_setting().await })?;
+        let Some(text) = stored else {
+            return Err(Failure::failed(format!(
+                "{url} holds no volume; make one with `jfs-uring format {url} NAME`"
+            )));
+        };
+        Ok(Self { setting: Setting::parse(&text)?, url, engines })
+    }
+
+    /// Doors to its objects; `storage` and `bucket` of this mount go before the volume's own.
+    ///
+    /// # Errors
+    /// When the kind of store is not served.
+    pub fn stores(&self, storage: Option<&str>, bucket: Option<&str>) -> Result<Stores, Failure> {
+        let storage = storage.unwrap_or(self.setting.storage());
+        let bucket = match bucket {
+            Some(path) if storage == "file" => folder_bucket(path)?,
+            Some(bucket) => bucket.to_owned(),
+            None => self.setting.bucket().to_owned(),
+        };
+        Stores::open(storage, &bucket, self.setting.name())
+    }
+
+    /// What the volume itself demands of plans.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            capacity: self.setting.capacity(),
+            inode_limit: self.setting.inodes(),
+            ..Rules::default()
+        }
+    }
+
+    /// Sessions and usage.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn look(&self) -> Result<(Vec<Session>, Statistic), Failure> {
+        uring::block_on(async {
+            let shared = MetaShared::new(Ino::ROOT, true, 0, self.rules());
+            let meta = Meta::new(self.engines.engine(), shared);
+            let usage = meta.usage().await?;
+            let statistic = Statistic {
+                used_bytes: usage.space,
+                available_bytes: usage.total_bytes() - usage.space,
+                used_inodes: usage.inodes,
+                available_inodes: usage.free_inodes(),
+            };
+            Ok((meta.sessions().await?, statistic))
+        })
+    }
+}
+
+/// The session's JSON text as `juicefs status` reads it.
+pub fn session_info(mount_point: &str, began: Time) -> String {
+    let version = concat!("1.4.1+jfs-uring.", env!("CARGO_PKG_VERSION"));
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let info: Value = json!({
+        "Version": version,
+        "HostName": host,
+        "MountPoint": mount_point,
+        "MountTime": crate::stdx::calendar::rfc3339(began),
+        "ProcessID": std::process::id(),
+    });
+    info.to_string()
+}
+
+/// The directory at `path` from the root of the volume, made where it is missing, as the real
+/// client does for `--subdir`.
+///
+/// # Errors
+/// When a part of it is no directory, or missing where nothing may be written.
+pub async fn find_dir(meta: &Meta, path: &str) -> Result<Ino, Failure> {
+    let mut dir = Ino::ROOT;
+    for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
+        dir = match meta.lookup(dir, part.as_bytes()).await {
+            Ok((ino, attr)) if attr.kind == FileType::Dir => ino,
+            Ok(_) => {
+                return Err(Failure::usage(format!("--subdir {path}: {part:?} is not a folder")));
+            }
+            Err(MetaError::Posix(Errno::NOENT)) => {
+                let new =
+                    NewNode { kind: FileType::Dir, mode: 0o777, umask: 0, rdev: 0, target: None };
+                let made = meta.create(dir, part.as_bytes(), &new, Who { uid: 0, gid: 0 }).await;
+                made.map_err(|error| {
+                    Failure::failed(format!("--subdir {path}: {part:?} cannot be made: {error}"))
+                })?
+                .0
+            }
+            Err(error) => return Err(error.into()),
+        };
+    }
+    Ok(dir)
+}

@@ -1,0 +1,433 @@
+//! Random operations of two mounts, and after each the whole volume counted again.
+//!
+//! Owns no rule: an operation may be refused as POSIX likes, but what is stored must add up, in
+//! names, links, parents, space, directory statistics and references to slices.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::meta::mem::MemBase;
+use crate::meta::plan::attr::Wanted;
+use crate::meta::plan::content::{KEEP_SIZE, PUNCH_HOLE};
+use crate::meta::plan::remove::Removed;
+use crate::meta::plan::rename::{EXCHANGE, NO_REPLACE};
+use crate::meta::plan::{counted, trash_name};
+use crate::stdx::Chance;
+use crate::types::{CHUNK_BYTES, Name, SliceId};
+
+const NAMES: [&[u8]; 5] = [b"a", b"b", b"c", b"d", b"e"];
+const STEPS: usize = 1500;
+
+/// A name that is there: directory, name, type, inode.
+type Named = (Ino, Name, FileType, Ino);
+
+struct Life {
+    base: MemBase,
+    /// Two mounts, and the one whose turn it is.
+    mounts: [Rc<Meta>; 2],
+    turn: usize,
+    chance: Chance,
+    /// Files that a mount holds open.
+    open: BTreeSet<(usize, Ino)>,
+    /// Those without a name, which the mount that took it away keeps.
+    sustained: BTreeSet<(usize, Ino)>,
+    /// Deleted files whose data waits.
+    waiting: BTreeMap<Ino, u64>,
+    made: BTreeSet<Ino>,
+    slices: BTreeMap<SliceId, u32>,
+    /// Directories whose statistics did not follow the length of a file with several names, or
+    /// followed that of one without a name, as in the real client.
+    drifting: BTreeSet<Ino>,
+}
+
+impl Life {
+    async fn begin(seed: u64, trash_days: u64) -> Self {
+        let base = MemBase::new();
+        let trash = Attr { mode: 0o555, ..root() };
+        let init = vec![(Ino::ROOT, root()), (Ino::TRASH, trash)];
+        base.engine().store_setting("{}".into(), init).await.unwrap();
+        let mounts = [(); 2].map(|()| {
+            let shared = MetaShared::new(Ino::ROOT, false, trash_days, Rules::default());
+            Meta::new(base.engine(), shared)
+        });
+        for mount in &mounts {
+            mount.open_session("{}".into(), 60).await.unwrap();
+        }
+        Self {
+            base,
+            mounts,
+            turn: 0,
+            chance: Chance::seeded(seed),
+            open: BTreeSet::new(),
+            sustained: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            made: BTreeSet::new(),
+            slices: BTreeMap::new(),
+            drifting: BTreeSet::new(),
+        }
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.mounts[self.turn]
+    }
+
+    /// What the mount whose turn it is keeps without a name.
+    fn kept(&self) -> impl Iterator<Item = Ino> {
+        let kept = self.sustained.iter().filter(|(mount, _)| *mount == self.turn);
+        kept.map(|(_, ino)| *ino)
+    }
+
+    /// Which files the mount has open, as it tells the plans.
+    fn is_open(&self) -> impl Fn(Ino) -> bool + use<> {
+        let (turn, open) = (self.turn, self.open.clone());
+        move |ino| open.contains(&(turn, ino))
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        self.chance.below(end as u64) as usize
+    }
+
+    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())].clone()
+    }
+
+    /// All names, the trash's too.
+    async fn names(&self) -> Vec<Named> {
+        let (mut found, mut stack) = (Vec::new(), vec![Ino::ROOT, Ino::TRASH]);
+        while let Some(dir) = stack.pop() {
+            for entry in self.base.engine().list(dir, false).await.unwrap() {
+                if entry.kind == FileType::Dir {
+                    stack.push(entry.ino);
+                }
+                found.push((dir, entry.name, entry.kind, entry.ino));
+            }
+        }
+        found.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        found
+    }
+
+    /// A place for a name, taken or not; the trash's folders stay where they are.
+    fn place(&mut self, names: &[Named]) -> (Ino, Name) {
+        let names: Vec<_> = names.iter().filter(|(dir, ..)| *dir != Ino::TRASH).cloned().collect();
+        if !names.is_empty() && self.below(2) == 0 {
+            let (dir, name, _, _) = self.pick(&names);
+            return (dir, name);
+        }
+        let is_dir = |(_, _, kind, ino): &Named| (*kind == FileType::Dir).then_some(*ino);
+        let dirs: Vec<_> = [Ino::ROOT].into_iter().chain(names.iter().filter_map(is_dir)).collect();
+        (self.pick(&dirs), self.pick(&NAMES).into())
+    }
+
+    /// A file, one without a name too; the root where there is none.
+    fn file(&mut self, names: &[Named]) -> Ino {
+        let is_file = |(_, _, kind, ino): &Named| (*kind == FileType::File).then_some(*ino);
+        let files: Vec<_> = names.iter().filter_map(is_file).chain(self.kept()).collect();
+        if files.is_empty() { Ino::ROOT } else { self.pick(&files) }
+    }
+
+    /// One operation; what it did, for the message of a failure.
+    async fn step(&mut self) -> String {
+        let names = self.names().await;
+        self.turn = self.below(2);
+        let text = match self.below(20) {
+            0..=4 => self.create(&names).await,
+            5..=7 => self.remove(&names).await,
+            8..=10 => self.rename(&names).await,
+            11..=12 => {
+                let ((dir, name), file) = (self.place(&names), self.file(&names));
+                let done = self.meta().link(file, dir, &name).await;
+                if done.is_ok() {
+                    self.sustained.remove(&(self.turn, file));
+                }
+                format!("link {file} to {name:?} in {dir}: {}", told(&done))
+            }
+            13..=15 => self.content(&names).await,
+            16 => {
+                let file = self.file(&names);
+                let flags = self.pick(&[0, 0, 0, crate::types::FLAG_SKIP_TRASH]);
+                let wanted = Wanted { uid: Some(5), flags: Some(flags), ..Wanted::default() };
+                format!("setattr {file}: {}", told(&self.meta().setattr(file, &wanted, ROOT).await))
+            }
+            _ => self.open_and_close(&names).await,
+        };
+        format!("{}: {text}", self.turn)
+    }
+
+    async fn create(&mut self, names: &[Named]) -> String {
+        let (dir, name) = self.place(names);
+        let kind = self.pick(&[FileType::File, FileType::File, FileType::Dir, FileType::Symlink]);
+        let target = (kind == FileType::Symlink).then(|| (*b"target").into());
+        let new = NewNode { target, ..new(kind) };
+        let done = if kind == FileType::File && self.below(8) == 0 {
+            let done = self.meta().create_unnamed(dir, &new, ROOT).await;
+            if let Ok((ino, _)) = &done {
+                self.open.insert((self.turn, *ino));
+                self.sustained.insert((self.turn, *ino));
+            }
+            done
+        } else {
+            self.meta().create(dir, &name, &new, ROOT).await
+        };
+        self.made.extend(done.iter().map(|(ino, _)| *ino));
+        format!("create {kind:?} {name:?} in {dir}: {}", told(&done))
+    }
+
+    async fn remove(&mut self, names: &[Named]) -> String {
+        let (dir, name) = self.place(names);
+        if in_trash(names, dir, &name) {
+            return "nothing".into();
+        }
+        let done = self.meta().unlink(dir, &name, ROOT, &self.is_open()).await;
+        let mut text = format!("unlink {name:?} in {dir}: {}", told(&done));
+        match done {
+            Ok(removed) => self.removed(&removed).await,
+            Err(MetaError::Posix(Errno::ISDIR)) => {
+                text += &format!(", rmdir: {}", told(&self.meta().rmdir(dir, &name, ROOT).await));
+            }
+            Err(_) => {}
+        }
+        text
+    }
+
+    async fn rename(&mut self, names: &[Named]) -> String {
+        let (from, to) = (self.place(names), self.place(names));
+        let mut flags = self.pick(&[0, 0, 0, NO_REPLACE, EXCHANGE]);
+        let target = names.iter().find(|(dir, name, ..)| (*dir, name) == (to.0, &to.1));
+        if target.is_some_and(|(.., ino)| above(names, from.0).contains(ino)) {
+            // The kernel refuses to swap a directory with something below it.
+            flags &= !EXCHANGE;
+        }
+        if in_trash(names, to.0, &to.1) {
+            return "nothing".into();
+        }
+        let is_open = self.is_open();
+        let sides = ((from.0, &*from.1), (to.0, &*to.1));
+        let done = self.meta().rename(sides.0, sides.1, flags, ROOT, &is_open).await;
+        if let Ok(Some(removed)) = &done {
+            self.removed(removed).await;
+        }
+        format!("rename {from:?} to {to:?} with {flags}: {}", told(&done))
+    }
+
+    async fn removed(&mut self, removed: &Removed) {
+        if removed.delete_data {
+            self.waiting.insert(removed.ino, removed.attr.length);
+        } else if removed.attr.nlink == 0 && removed.attr.kind == FileType::File {
+            self.sustained.insert((self.turn, removed.ino));
+        }
+    }
+
+    async fn content(&mut self, names: &[Named]) -> String {
+        let file = self.file(names);
+        let offset = self.chance.below(3 * CHUNK_BYTES);
+        let len = 1 + self.chance.below(CHUNK_BYTES);
+        let node = self.meta().node(file).await.unwrap();
+        if node.nlink == 0 {
+            self.drifting.insert(node.parent);
+        } else if node.parent == Ino(0) {
+            let of_file = names.iter().filter(|(.., ino)| *ino == file);
+            self.drifting.extend(of_file.map(|(dir, ..)| *dir));
+        }
+        match self.below(5) {
+            0 => {
+                let done = self.meta().truncate(file, offset).await;
+                format!("truncate {file} to {offset}: {}", told(&done))
+            }
+            1 => {
+                let mode = self.pick(&[0, KEEP_SIZE, KEEP_SIZE | PUNCH_HOLE]);
+                let done = self.meta().fallocate(file, offset, len, mode).await;
+                format!("fallocate {file} {offset} {len} {mode}: {}", told(&done))
+            }
+            2 => {
+                let (from, start) = (self.file(names), self.chance.below(2 * CHUNK_BYTES));
+                let done = self.meta().copy_range((from, start), (file, offset), len).await;
+                format!("copy {from} {start} to {file} {offset}, {len} bytes: {}", told(&done))
+            }
+            _ => {
+                let pos = (offset % CHUNK_BYTES) as u32;
+                let size = len.min(CHUNK_BYTES - offset % CHUNK_BYTES) as u32;
+                let id = self.meta().next_slice_id().await.unwrap();
+                let record = SliceRecord { pos, id, size, off: 0, len: size };
+                let chunk = (offset / CHUNK_BYTES) as u32;
+                let slices =
+                    NewSlices { ino: file, chunk, records: vec![record], mtime: Time::default() };
+                let done = self.meta().push(slices).await;
+                if done.is_ok() {
+                    self.slices.insert(id, size);
+                }
+                format!("push {record:?} to chunk {chunk} of {file}: {}", told(&done))
+            }
+        }
+    }
+
+    async fn open_and_close(&mut self, names: &[Named]) -> String {
+        if self.below(2) == 0 {
+            let file = self.file(names);
+            self.open.insert((self.turn, file));
+            return format!("open {file}");
+        }
+        if let Some((mount, file)) = self.open.pop_first() {
+            self.turn = mount;
+            if self.sustained.remove(&(mount, file)) {
+                let length = self.meta().drop_sustained(file).await.unwrap();
+                self.waiting.insert(file, length.expect("it had no name"));
+            }
+            return format!("close {file}");
+        }
+        let Some((file, length)) = self.waiting.pop_first() else { return "nothing".into() };
+        let freed = self.meta().drop_chunks(file, length).await.unwrap();
+        for (id, _) in &freed {
+            self.slices.remove(id);
+        }
+        self.meta().forget_slices(file, length, freed).await.unwrap();
+        format!("delete the data of {file}, {length} bytes")
+    }
+
+    async fn recount(&self, when: &str) {
+        let names = self.names().await;
+        let mut dirs_of = BTreeMap::<Ino, Vec<Ino>>::new();
+        for (dir, _, _, ino) in &names {
+            dirs_of.entry(*ino).or_default().push(*dir);
+        }
+        let (mut space, mut inodes) = (0, 0);
+        for ino in dirs_of.keys().chain(self.sustained.iter().map(|(_, ino)| ino)) {
+            let attr = self
+                .meta()
+                .node(*ino)
+                .await
+                .unwrap_or_else(|error| panic!("{ino}: {error}, {when}"));
+            space += charged_bytes(attr.kind, attr.length);
+            inodes += 1;
+            self.links(*ino, &attr, dirs_of.get(ino), when).await;
+        }
+        let usage = self.meta().usage().await.unwrap();
+        assert_eq!((usage.space as i64, usage.inodes), (space, inodes), "{when}");
+        for ino in [Ino::ROOT].iter().chain(dirs_of.keys()) {
+            self.directory(*ino, &names, when).await;
+        }
+        self.data(when).await;
+    }
+
+    /// Links and parents of a node are the names it has.
+    async fn links(&self, ino: Ino, attr: &Attr, dirs: Option<&Vec<Ino>>, when: &str) {
+        let mut dirs = dirs.cloned().unwrap_or_default();
+        if attr.kind == FileType::Dir {
+            assert_eq!(dirs, [attr.parent], "names of the directory {ino}, {when}");
+            return;
+        }
+        assert_eq!(attr.nlink as usize, dirs.len(), "links of {ino}, {when}");
+        if attr.parent != Ino(0) && attr.nlink > 0 {
+            assert_eq!(dirs, [attr.parent], "parent of {ino}, {when}");
+        }
+        let found = self.meta().engine().fetch(&[Key::Parents(ino)]).await.unwrap();
+        let Value::Parents(parents) = &found[0] else { panic!("parents were asked for") };
+        let mut told: Vec<_> =
+            parents.iter().flat_map(|(dir, links)| vec![*dir; *links as usize]).collect();
+        if attr.parent == Ino(0) {
+            told.sort();
+            dirs.sort();
+            assert_eq!(told, dirs, "parents of {ino}, {when}");
+        }
+    }
+
+    /// Links and statistics of a directory are what is in it.
+    async fn directory(&self, dir: Ino, names: &[Named], when: &str) {
+        let attr = self.meta().node(dir).await.unwrap();
+        if attr.kind != FileType::Dir {
+            return;
+        }
+        let (mut below, mut sums) = (0, [0; 3]);
+        for (_, _, kind, ino) in names.iter().filter(|(of, ..)| *of == dir) {
+            let child = self.meta().node(*ino).await.unwrap();
+            below += u32::from(*kind == FileType::Dir);
+            let (length, space, inodes) = counted(&child);
+            sums.iter_mut().zip([length, space, inodes]).for_each(|(sum, more)| *sum += more);
+        }
+        assert!(dir.is_trash() || attr.nlink == 2 + below, "links of {dir}, {when}");
+        if let Some(stats) = self.base.dir_stats(dir)
+            && !self.drifting.contains(&dir)
+        {
+            assert_eq!(stats, sums, "statistics of {dir}, {when}");
+        }
+    }
+
+    /// Slices are referred to as often as lists say, and deleted files wait.
+    async fn data(&self, when: &str) {
+        let engine = self.meta().engine();
+        let mut counts = BTreeMap::<SliceId, i64>::new();
+        for ino in &self.made {
+            let found = engine.fetch(&[Key::Chunks(*ino)]).await.unwrap();
+            let Value::Chunks(chunks) = &found[0] else { panic!("chunks were asked for") };
+            let keys: Vec<_> = chunks.iter().map(|index| Key::Chunk(*ino, *index)).collect();
+            for value in engine.fetch(&keys).await.unwrap() {
+                let Value::Chunk(records) = value else { panic!("a chunk was asked for") };
+                let slices = records.iter().filter(|record| record.id > 0);
+                slices.for_each(|record| *counts.entry(record.id).or_default() += 1);
+            }
+        }
+        assert!(counts.keys().all(|id| self.slices.contains_key(id)), "{when}");
+        for (id, size) in &self.slices {
+            let found = engine.fetch(&[Key::SliceRef(*id, *size)]).await.unwrap();
+            let wanted = counts.get(id).copied().unwrap_or_default();
+            assert_eq!(found[0], Value::SliceRef(wanted), "slice {id}, {when}");
+        }
+        let queued = self.meta().queued_files(i64::MAX, 1000).await.unwrap();
+        let queued: BTreeMap<_, _> = queued.into_iter().collect();
+        assert_eq!(queued, self.waiting, "{when}");
+    }
+}
+
+/// Whether what stands under the name was removed from there before and is in the trash: it has
+/// been linked again, and a second removal within the hour finds its name there taken.
+fn in_trash(names: &[Named], dir: Ino, name: &Name) -> bool {
+    let target = names.iter().find(|(of, found, ..)| (*of, found) == (dir, name));
+    target.is_some_and(|(.., ino)| {
+        let kept = trash_name(dir, *ino, name);
+        names.iter().any(|(dir, name, ..)| dir.is_trash() && *name == kept)
+    })
+}
+
+/// A directory and those above it.
+fn above(names: &[Named], dir: Ino) -> Vec<Ino> {
+    let mut found = vec![dir];
+    while let Some((up, ..)) = names.iter().find(|(.., ino)| Some(ino) == found.last()) {
+        found.push(*up);
+    }
+    found
+}
+
+/// How an operation ended; anything but success and a refusal is a failure of the test.
+fn told<T>(done: &Result<T, MetaError>) -> &'static str {
+    match done {
+        Ok(_) => "done",
+        Err(MetaError::Posix(Errno::AGAIN | Errno::IO)) => {
+            panic!("no operation ends in {:?}", done.as_ref().err())
+        }
+        Err(MetaError::Posix(_)) => "refused",
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn live(seed: u64, trash_days: u64) {
+    block_on(async {
+        let mut life = Life::begin(seed, trash_days).await;
+        let mut story = std::collections::VecDeque::new();
+        for number in 0..STEPS {
+            if story.len() == 8 {
+                story.pop_front();
+            }
+            story.push_back(life.step().await);
+            life.recount(&format!("seed {seed}, step {number}: {story:#?}")).await;
+        }
+    });
+}
+
+#[test]
+fn everything_adds_up() {
+    (1..=10).for_each(|seed| live(seed, 0));
+}
+
+#[test]
+fn everything_adds_up_with_a_trash() {
+    (1..=10).for_each(|seed| live(seed, 1));
+}

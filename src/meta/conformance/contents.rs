@@ -1,0 +1,149 @@
+//! Lists of slices, their counts of references, and deleted files that wait.
+
+use super::{change, get};
+use crate::meta::engine::Engine;
+use crate::meta::txn::{Key, Mutation, Value};
+use crate::types::{Ino, SliceId, SliceRecord};
+
+const FILE: Ino = Ino(300);
+
+fn record(id: SliceId) -> SliceRecord {
+    SliceRecord { pos: id as u32, id, size: 50, off: 3, len: 40 }
+}
+
+fn hole(pos: u32) -> SliceRecord {
+    SliceRecord { pos, id: 0, size: 0, off: 0, len: 9 }
+}
+
+async fn list(engine: &dyn Engine, ino: Ino, index: u32) -> Vec<SliceRecord> {
+    match get(engine, Key::Chunk(ino, index)).await {
+        Value::Chunk(records) => records,
+        other => panic!("a chunk was asked for, not {other:?}"),
+    }
+}
+
+async fn refs(engine: &dyn Engine, ids: &[SliceId]) -> Vec<i64> {
+    let keys: Vec<_> = ids.iter().map(|id| Key::SliceRef(*id, 50)).collect();
+    let count = |value| match value {
+        Value::SliceRef(count) => count,
+        other => panic!("a count was asked for, not {other:?}"),
+    };
+    engine.fetch(&keys).await.unwrap().into_iter().map(count).collect()
+}
+
+pub(super) async fn check(engine: &dyn Engine) {
+    lists(engine).await;
+    references(engine).await;
+    compaction(engine).await;
+    queue(engine).await;
+}
+
+async fn lists(engine: &dyn Engine) {
+    assert_eq!(list(engine, FILE, 0).await, []);
+    assert_eq!(get(engine, Key::Chunks(FILE)).await, Value::Chunks(vec![]));
+    let extreme = SliceRecord {
+        pos: (64 << 20) - 1,
+        id: u64::from(u32::MAX) << 20,
+        size: 64 << 20,
+        off: (64 << 20) - 1,
+        len: 1,
+    };
+    change(engine, vec![Mutation::PushSlices(FILE, 7, vec![record(2001), extreme])]).await;
+    change(engine, vec![Mutation::PushSlices(FILE, 7, vec![record(2002)])]).await;
+    change(engine, vec![Mutation::PushSlices(FILE, 0, vec![hole(1)])]).await;
+    change(engine, vec![Mutation::PushSlices(FILE, u32::MAX >> 1, vec![hole(2)])]).await;
+    assert_eq!(list(engine, FILE, 7).await, [record(2001), extreme, record(2002)]);
+    let holes = vec![
+        Mutation::PushHolesIfListed(FILE, 7, vec![hole(3)]),
+        Mutation::PushHolesIfListed(FILE, 1, vec![hole(4)]),
+    ];
+    change(engine, holes).await;
+    assert_eq!(list(engine, FILE, 7).await, [record(2001), extreme, record(2002), hole(3)]);
+    assert_eq!(list(engine, FILE, 1).await, []);
+    let chunks = get(engine, Key::Chunks(FILE)).await;
+    assert_eq!(chunks, Value::Chunks(vec![0, 7, u32::MAX >> 1]));
+    assert_eq!(get(engine, Key::Chunks(Ino(30))).await, Value::Chunks(vec![]));
+    change(engine, vec![Mutation::DelChunk(FILE, 7), Mutation::DelChunk(FILE, 8)]).await;
+    assert_eq!(list(engine, FILE, 7).await, []);
+    assert_eq!(refs(engine, &[2001, 2002]).await, [1, 1], "counts are moved by the plan");
+    change(engine, vec![Mutation::DelChunk(FILE, 0), Mutation::DelChunk(FILE, u32::MAX >> 1)])
+        .await;
+    assert_eq!(get(engine, Key::Chunks(FILE)).await, Value::Chunks(vec![]));
+    change(engine, vec![Mutation::PushHolesIfListed(FILE, 7, vec![hole(3)])]).await;
+    assert_eq!(list(engine, FILE, 7).await, [], "a list that is gone takes no holes");
+}
+
+async fn references(engine: &dyn Engine) {
+    let push = Mutation::PushSlices(FILE, 0, vec![record(2011), hole(1), record(2012)]);
+    change(engine, vec![push]).await;
+    assert_eq!(refs(engine, &[2011, 2012]).await, [1, 1]);
+    let piece = SliceRecord { off: 4, len: 1, ..record(2011) };
+    let shared = vec![record(2012), piece, hole(0)];
+    change(engine, vec![Mutation::ShareSlices(FILE, 1, shared.clone())]).await;
+    assert_eq!(list(engine, FILE, 1).await, shared);
+    change(engine, vec![Mutation::ShareSlices(FILE, 1, vec![piece])]).await;
+    assert_eq!(list(engine, FILE, 1).await.len(), 4);
+    assert_eq!(refs(engine, &[2012, 2011]).await, [2, 3]);
+    let less = |id, n| Mutation::AddSliceRef(id, 50, n);
+    change(engine, vec![less(2011, -1), less(2012, -1), less(2011, -1)]).await;
+    assert_eq!(refs(engine, &[2011, 2012]).await, [1, 1]);
+    change(engine, vec![less(2011, -1), less(2012, 4)]).await;
+    assert!(refs(engine, &[2011]).await[0] <= 0, "nobody refers to the slice");
+    assert_eq!(refs(engine, &[2012]).await, [5]);
+    change(engine, vec![Mutation::ForgetSlice(2011, 50), Mutation::ForgetSlice(2012, 50)]).await;
+    change(engine, vec![Mutation::PushSlices(FILE, 2, vec![record(2011), record(2012)])]).await;
+    assert_eq!(refs(engine, &[2011, 2012]).await, [1, 1], "what was forgotten is new");
+}
+
+async fn compaction(engine: &dyn Engine) {
+    let ids = |ids: &[SliceId]| ids.iter().map(|id| record(*id)).collect::<Vec<_>>();
+    let replace = |count, new: &[SliceId]| Mutation::ReplacePrefix(FILE, 5, count, ids(new));
+    change(engine, vec![Mutation::PushSlices(FILE, 5, ids(&[2021, 2022, 2023]))]).await;
+    for (count, new, wanted) in [
+        (2, &[2024][..], &[2024, 2023][..]),
+        (0, &[2025], &[2025, 2024, 2023]),
+        (1, &[], &[2024, 2023]),
+        (1, &[2026, 2027, 2028], &[2026, 2027, 2028, 2023]),
+        (4, &[2029], &[2029]),
+    ] {
+        change(engine, vec![replace(count, new)]).await;
+        assert_eq!(list(engine, FILE, 5).await, ids(wanted));
+    }
+    assert_eq!(refs(engine, &[2021, 2022]).await, [1, 1], "counts are moved by the plan");
+    let together = vec![
+        Mutation::PushSlices(FILE, 5, ids(&[2030])),
+        replace(1, &[2031]),
+        Mutation::PushSlices(FILE, 5, ids(&[2032])),
+    ];
+    change(engine, together).await;
+    assert_eq!(list(engine, FILE, 5).await, ids(&[2031, 2030, 2032]));
+}
+
+async fn queue(engine: &dyn Engine) {
+    let due = async |before, limit| {
+        let mut files = engine.queued_files(before, limit).await.unwrap();
+        files.sort_unstable();
+        files
+    };
+    assert_eq!(due(i64::from(u32::MAX), 10).await, []);
+    let long = 1 << 56;
+    change(
+        engine,
+        vec![
+            Mutation::QueueFile(Ino(301), 5, 1000),
+            Mutation::QueueFile(Ino(302), 0, 1001),
+            Mutation::QueueFile(Ino(303), long, 1002),
+        ],
+    )
+    .await;
+    assert_eq!(due(1000, 10).await, []);
+    assert_eq!(due(1001, 10).await, [(Ino(301), 5)]);
+    assert_eq!(due(2000, 10).await, [(Ino(301), 5), (Ino(302), 0), (Ino(303), long)]);
+    assert_eq!(due(2000, 2).await.len(), 2);
+    assert_eq!(due(2000, 0).await, []);
+    change(engine, vec![Mutation::UnqueueFile(Ino(303), long)]).await;
+    assert_eq!(due(2000, 10).await, [(Ino(301), 5), (Ino(302), 0)]);
+    let rest = vec![Mutation::UnqueueFile(Ino(301), 5), Mutation::UnqueueFile(Ino(302), 0)];
+    change(engine, rest).await;
+    assert_eq!(due(2000, 10).await, []);
+}
