@@ -3,4 +3,4 @@
 mod alike;
 mod basics;
 mod outage;
-mod server;
+pub(in crate::meta) mod server;
