@@ -1,4 +1,4 @@
-//! Operations on the embedded engine, held against what is recounted from its tables.
+//! Operations on engines that outlive a mount, held against what is recounted.
 
 mod lives;
 
@@ -8,6 +8,7 @@ use super::session::hour_name;
 use super::*;
 use crate::meta::plan::Who;
 use crate::meta::plan::create::NewNode;
+use crate::meta::redis::tests::server::TestServer;
 use crate::meta::slices::{NewSlices, Slices};
 use crate::meta::sqlite::SqliteFile;
 use crate::types::{FileType, SliceRecord, Time, charged_bytes};
@@ -35,11 +36,19 @@ fn root() -> Attr {
     }
 }
 
-fn fresh() -> (tempfile::TempDir, Rc<Meta>) {
-    let folder = tempfile::tempdir().unwrap();
-    let engine = SqliteFile::open(&folder.path().join("meta.db"), true).unwrap().engine();
+fn fresh(engine: Rc<dyn Engine>) -> Rc<Meta> {
     block_on(engine.store_setting("{}".into(), vec![(Ino::ROOT, root())])).unwrap();
-    (folder, Meta::new(engine, MetaShared::new(Ino::ROOT, false, 0, Rules::default())))
+    Meta::new(engine, MetaShared::new(Ino::ROOT, false, 0, Rules::default()))
+}
+
+/// Run a test on a new volume of each engine that outlives the mount.
+fn on_each_engine(test: impl AsyncFn(&Meta)) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = SqliteFile::open(&folder.path().join("meta.db"), true).unwrap();
+    let server = TestServer::start(&[]);
+    for engine in [file.engine(), server.engine()] {
+        block_on(test(&fresh(engine)));
+    }
 }
 
 fn new(kind: FileType) -> NewNode {
@@ -85,31 +94,29 @@ async fn recount(meta: &Meta) {
 
 #[test]
 fn names_come_and_go() {
-    let (_folder, meta) = fresh();
-    block_on(async {
+    on_each_engine(async |meta| {
         let d = meta.create(Ino::ROOT, b"d", &new(FileType::Dir), ROOT).await.unwrap().ino;
         let f = meta.create(d, b"f", &new(FileType::File), ROOT).await.unwrap().ino;
         assert_eq!(errno(meta.create(d, b"f", &new(FileType::File), ROOT).await), Errno::EXIST);
         assert_eq!(errno(meta.rmdir(Ino::ROOT, b"d", ROOT).await), Errno::NOTEMPTY);
         assert_eq!(errno(meta.unlink(Ino::ROOT, b"d", ROOT, &|_| false).await), Errno::ISDIR);
         assert_eq!(meta.link(f, Ino::ROOT, b"again").await.unwrap().nlink, 2);
-        recount(&meta).await;
+        recount(meta).await;
         meta.rename((d, b"f"), (Ino::ROOT, b"moved"), 0, ROOT, &|_| false).await.unwrap();
         meta.rename((Ino::ROOT, b"d"), (Ino::ROOT, b"e"), 0, ROOT, &|_| false).await.unwrap();
-        recount(&meta).await;
+        recount(meta).await;
         let below = meta.rename((Ino::ROOT, b"e"), (d, b"inside"), 0, ROOT, &|_| false).await;
         assert_eq!(errno(below), Errno::INVAL);
         meta.rmdir(Ino::ROOT, b"e", ROOT).await.unwrap();
         assert!(!meta.unlink(Ino::ROOT, b"moved", ROOT, &|_| false).await.unwrap().0.delete_data);
         assert!(meta.unlink(Ino::ROOT, b"again", ROOT, &|_| false).await.unwrap().0.delete_data);
-        recount(&meta).await;
+        recount(meta).await;
     });
 }
 
 #[test]
 fn slices_grow_files_and_go_with_them() {
-    let (_folder, meta) = fresh();
-    block_on(async {
+    on_each_engine(async |meta| {
         let f = meta.create(Ino::ROOT, b"f", &new(FileType::File), ROOT).await.unwrap().ino;
         let id = meta.next_slice_id().await.unwrap();
         let record = SliceRecord { pos: 100, id, size: 9000, off: 0, len: 9000 };
@@ -119,7 +126,7 @@ fn slices_grow_files_and_go_with_them() {
         let g = meta.create(Ino::ROOT, b"g", &new(FileType::File), ROOT).await.unwrap().ino;
         let copied = meta.copy_range((f, 64 << 20), (g, 10), 5000).await.unwrap();
         assert_eq!((copied, meta.getattr(g).await.unwrap().length), (5000, 5010));
-        recount(&meta).await;
+        recount(meta).await;
         let length = meta.getattr(f).await.unwrap().length;
         assert!(meta.unlink(Ino::ROOT, b"f", ROOT, &|_| false).await.unwrap().0.delete_data);
         assert_eq!(
@@ -130,14 +137,13 @@ fn slices_grow_files_and_go_with_them() {
         assert!(meta.unlink(Ino::ROOT, b"g", ROOT, &|_| false).await.unwrap().0.delete_data);
         assert_eq!(meta.drop_chunks(g, 5010).await.unwrap(), [(id, 9000)]);
         meta.forget_slices(g, 5010, vec![(id, 9000)]).await.unwrap();
-        recount(&meta).await;
+        recount(meta).await;
     });
 }
 
 #[test]
 fn an_open_file_outlives_its_name() {
-    let (_folder, meta) = fresh();
-    block_on(async {
+    on_each_engine(async |meta| {
         meta.open_session("{}".into(), 60).await.unwrap();
         let f = meta.create(Ino::ROOT, b"f", &new(FileType::File), ROOT).await.unwrap().ino;
         assert!(!meta.unlink(Ino::ROOT, b"f", ROOT, &|_| true).await.unwrap().0.delete_data);
@@ -145,7 +151,7 @@ fn an_open_file_outlives_its_name() {
         meta.truncate(f, 70_000).await.unwrap();
         assert_eq!(meta.drop_sustained(f).await.unwrap(), Some(70_000));
         assert_eq!(errno(meta.getattr(f).await), Errno::NOENT);
-        recount(&meta).await;
+        recount(meta).await;
     });
 }
 

@@ -19,7 +19,7 @@ mod wire;
 mod words;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::rc::Rc;
 use std::sync::Arc;

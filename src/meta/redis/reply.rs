@@ -29,12 +29,10 @@ fn text(error: &ServerError) -> String {
 
 pub(super) fn next(error: &ServerError) -> Next {
     let text = text(error);
-    let not_now = |word: &&str| text.starts_with(*word) || text.contains(&format!("-{word} "));
+    let not_now = |word: &&str| text.starts_with(word) || text.contains(&format!("-{word} "));
     if error.code() == "NOSCRIPT" {
         Next::Load
-    } else if NOT_NOW.iter().any(|word| not_now(&word))
-        || text.contains("max number of clients reached")
-    {
+    } else if NOT_NOW.iter().any(not_now) || text.contains("max number of clients reached") {
         Next::Wait
     } else {
         Next::Tell
@@ -125,8 +123,11 @@ pub(super) fn byte_list(key: &str, value: Value) -> Result<Vec<Vec<u8>>, EngineE
         .collect()
 }
 
+/// A field of a hash and its value.
+type Pair = (Vec<u8>, Vec<u8>);
+
 /// A hash, as fields and values.
-pub(super) fn pairs(key: &str, value: Value) -> Result<Vec<(Vec<u8>, Vec<u8>)>, EngineError> {
+pub(super) fn pairs(key: &str, value: Value) -> Result<Vec<Pair>, EngineError> {
     let mut items = byte_list(key, value)?.into_iter();
     let mut pairs = Vec::with_capacity(items.len() / 2);
     while let (Some(field), Some(value)) = (items.next(), items.next()) {

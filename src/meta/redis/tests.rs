@@ -3,5 +3,5 @@
 mod alike;
 mod basics;
 mod outage;
-mod server;
+pub(in crate::meta) mod server;
 mod suite;

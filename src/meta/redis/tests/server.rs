@@ -14,7 +14,7 @@ use crate::meta::redis::{RedisAddress, RedisServer};
 use crate::meta::txn::{Commit, Outcome};
 use crate::types::{Attr, FileType, Ino, Name, Time};
 
-pub(super) struct TestServer {
+pub(in crate::meta) struct TestServer {
     child: Child,
     folder: tempfile::TempDir,
 }
@@ -27,7 +27,7 @@ impl Drop for TestServer {
 }
 
 impl TestServer {
-    pub(super) fn start(options: &[&str]) -> Self {
+    pub(in crate::meta) fn start(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let child = Self::spawn(&folder, options);
         let server = Self { child, folder };
@@ -79,7 +79,7 @@ impl TestServer {
         RedisServer::new(RedisAddress::Unix(self.path()), None, None, db)
     }
 
-    pub(super) fn engine(&self) -> Rc<dyn Engine> {
+    pub(in crate::meta) fn engine(&self) -> Rc<dyn Engine> {
         self.server(0).engine()
     }
 
