@@ -23,8 +23,8 @@ pub const LISTING_CHANGES_MAX: usize = 1 << 12;
 pub const LOCK_OWNERS_MAX: usize = 1 << 16;
 /// Interrupts remembered for requests that have not begun to wait.
 pub const EARLY_INTERRUPTS_MAX: usize = 64;
-/// Deleted files whose data is removed at a time.
-pub const DELETIONS_MAX: usize = 16;
+/// Deleted files whose data is removed together.
+pub const DELETIONS_MAX: usize = 128;
 /// Deleted files that wait for that; more stay in the volume's queue.
 pub const DELETIONS_WAITING_MAX: usize = 1 << 14;
 /// Longest name of an extended attribute in bytes.

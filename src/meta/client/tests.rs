@@ -130,13 +130,13 @@ fn slices_grow_files_and_go_with_them() {
         let length = meta.getattr(f).await.unwrap().length;
         assert!(meta.unlink(Ino::ROOT, b"f", ROOT, &|_| false).await.unwrap().0.delete_data);
         assert_eq!(
-            meta.drop_chunks(f, length).await.unwrap(),
+            meta.drop_chunks(vec![(f, length)]).await.unwrap(),
             [],
             "the copy still refers to the slice"
         );
         assert!(meta.unlink(Ino::ROOT, b"g", ROOT, &|_| false).await.unwrap().0.delete_data);
-        assert_eq!(meta.drop_chunks(g, 5010).await.unwrap(), [(id, 9000)]);
-        meta.forget_slices(g, 5010, vec![(id, 9000)]).await.unwrap();
+        assert_eq!(meta.drop_chunks(vec![(g, 5010)]).await.unwrap(), [(id, 9000)]);
+        meta.forget_slices(vec![(g, 5010)], vec![(id, 9000)]).await.unwrap();
         recount(meta).await;
     });
 }

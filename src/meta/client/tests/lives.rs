@@ -329,11 +329,11 @@ impl Life {
             return format!("close {file}");
         }
         let Some((file, length)) = self.waiting.pop_first() else { return "nothing".into() };
-        let freed = self.meta().drop_chunks(file, length).await.unwrap();
+        let freed = self.meta().drop_chunks(vec![(file, length)]).await.unwrap();
         for (id, _) in &freed {
             self.slices.remove(id);
         }
-        self.meta().forget_slices(file, length, freed).await.unwrap();
+        self.meta().forget_slices(vec![(file, length)], freed).await.unwrap();
         format!("delete the data of {file}, {length} bytes")
     }
 
