@@ -131,6 +131,12 @@ class Rig:
                 return int(name.split("/")[2])
         raise Failed("no process serves " + point)
 
+    def serving(self, point):
+        try:
+            return bool(self.pid(point))
+        except Failed:
+            return False
+
     def rss_mib(self, point):
         with open("/proc/%d/status" % self.pid(point), encoding="ascii") as text:
             return int(next(line for line in text if line.startswith("VmRSS")).split()[1]) // 1024
