@@ -11,6 +11,8 @@ pub const HANDLES_MAX: usize = 1 << 20;
 pub const INODES_MAX: usize = 1 << 21;
 /// Inodes whose last change by this mount is remembered; beyond, all count as just changed.
 pub const CHANGES_MAX: usize = 1 << 17;
+/// Directories whose attributes are kept while the kernel may believe them.
+pub const TOLD_MAX: usize = 1 << 14;
 /// Nodes, and names, that plans may begin from without asking.
 pub const SEEN_MAX: usize = 1 << 16;
 /// Names held for directories being listed, all together; one more is ENOMEM.
@@ -21,8 +23,8 @@ pub const LISTING_CHANGES_MAX: usize = 1 << 12;
 pub const LOCK_OWNERS_MAX: usize = 1 << 16;
 /// Interrupts remembered for requests that have not begun to wait.
 pub const EARLY_INTERRUPTS_MAX: usize = 64;
-/// Deleted files whose data is removed at a time.
-pub const DELETIONS_MAX: usize = 16;
+/// Deleted files whose data is removed together.
+pub const DELETIONS_MAX: usize = 128;
 /// Deleted files that wait for that; more stay in the volume's queue.
 pub const DELETIONS_WAITING_MAX: usize = 1 << 14;
 /// Longest name of an extended attribute in bytes.

@@ -163,7 +163,9 @@ impl Server {
             let (meta, data) = self.floors();
             let ending = async {
                 match meta.close_session(self.meta.sid()).await {
-                    Ok(gone) => drop(jobs::remove_data(&data, gone).await),
+                    Ok(gone) => {
+                        jobs::remove_data(&data, gone).await;
+                    }
                     Err(error) => tracing::warn!(%error, "the session stays until it expires"),
                 }
             };

@@ -137,7 +137,7 @@ pub async fn find_dir(meta: &Meta, path: &str) -> Result<Ino, Failure> {
                 made.map_err(|error| {
                     Failure::failed(format!("--subdir {path}: {part:?} cannot be made: {error}"))
                 })?
-                .0
+                .ino
             }
             Err(error) => return Err(error.into()),
         };

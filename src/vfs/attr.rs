@@ -32,6 +32,10 @@ impl Vfs {
         {
             return Ok((attr, self.config.attr_ttl_ns));
         }
+        let ttl_ns = self.config.attr_ttl_ns;
+        if let Some(told) = self.shared.told.recall(ino, ttl_ns, &self.shared.changes) {
+            return Ok(told);
+        }
         let began = self.shared.changes.now();
         let mut attr = self.meta.getattr(ino).await?;
         let attr_ttl_ns = self.settle(ino, &mut attr, began);
@@ -47,7 +51,13 @@ impl Vfs {
         {
             changed |= self.fold(&inode, attr, began).touched;
         }
-        if changed { 0 } else { self.config.attr_ttl_ns }
+        if changed {
+            return 0;
+        }
+        if attr.kind == FileType::Dir {
+            self.shared.told.keep(ino, attr, began);
+        }
+        self.config.attr_ttl_ns
     }
 
     /// As [`Vfs::settle`], of an inode at hand.

@@ -42,13 +42,21 @@ impl Changes {
 
     /// An inode was changed.
     pub fn note(&self, ino: Ino) {
+        self.note_since(ino, u64::MAX);
+    }
+
+    /// An inode was changed by something that began at change `began`; the number of the change,
+    /// and whether it was the only one meanwhile.
+    pub fn note_since(&self, ino: Ino, began: u64) -> (u64, bool) {
         let mut shard = self.shard(ino);
+        let alone = began >= shard.forgotten && shard.last.get(&ino).is_none_or(|n| *n <= began);
         let number = self.next();
         if shard.last.len() >= PER_SHARD {
             shard.last.clear();
             shard.forgotten = number;
         }
         shard.last.insert(ino, number);
+        (number, alone)
     }
 
     /// Whether an inode was changed after `began`, as far as is known.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::dir::Change;
 use super::dispatch::Vfs;
 use super::error::Done;
 use super::handle::{FileHandle, writes};
@@ -15,7 +16,7 @@ use super::inode::{End, Inode};
 use super::names::{new_node, who};
 use super::op::{Caller, Reply};
 use crate::errno::Cause;
-use crate::meta::MetaError;
+use crate::meta::{Made, MetaError};
 use crate::types::{Attr, FLAG_APPEND, FLAG_IMMUTABLE, FileType, Ino, Name};
 
 /// The kernel's numbers for what it may do with an open file.
@@ -111,9 +112,11 @@ impl Vfs {
         caller: Caller,
     ) -> Done {
         let new = new_node(FileType::File, mode, umask, 0);
+        let began = self.shared.changes.now();
         match self.meta.create(dir, &name, &new, who(caller)).await {
-            Ok((ino, attr)) => {
-                self.named(dir, &name, FileType::File, ino);
+            Ok(Made { ino, attr, dir: dir_attr }) => {
+                self.dir_changed(dir, dir_attr, began);
+                self.shared.listings.changed(dir, || Change::Added(name, FileType::File, ino));
                 self.made(ino, attr, flags)
             }
             Err(MetaError::Posix(Errno::EXIST)) if !has(flags, libc::O_EXCL) => {

@@ -8,6 +8,7 @@ mod config;
 mod content;
 mod dir;
 mod dispatch;
+mod doomed;
 mod error;
 mod file;
 mod handle;
@@ -21,6 +22,7 @@ mod ranges;
 mod removal;
 mod shared;
 mod statfs;
+mod told;
 mod turns;
 mod xattr;
 

@@ -12,7 +12,7 @@ use super::dispatch::Vfs;
 use super::error::Done;
 use super::op::{Caller, EntryReply, Reply};
 use crate::limits::SYMLINK_BYTES_END;
-use crate::meta::{EXCHANGE, MetaError, NewNode, Who};
+use crate::meta::{EXCHANGE, Made, MetaError, NewNode, Who};
 use crate::types::{Attr, FileType, Ino, Name, Time};
 
 /// Whose node or permission it is.
@@ -48,8 +48,11 @@ impl Vfs {
     }
 
     pub(super) async fn make(&self, dir: Ino, name: Name, new: &NewNode, caller: Caller) -> Done {
-        let (ino, attr) = self.meta.create(dir, &name, new, who(caller)).await?;
-        self.named(dir, &name, new.kind, ino);
+        let began = self.shared.changes.now();
+        let Made { ino, attr, dir: dir_attr } =
+            self.meta.create(dir, &name, new, who(caller)).await?;
+        self.dir_changed(dir, dir_attr, began);
+        self.shared.listings.changed(dir, || Change::Added(name, new.kind, ino));
         let began = self.shared.changes.now();
         Ok(Reply::Entry(self.entry(ino, attr, began)))
     }
@@ -86,16 +89,20 @@ impl Vfs {
 
     pub(super) async fn unlink(self: &Rc<Self>, dir: Ino, name: Name, caller: Caller) -> Done {
         let is_open = |ino| self.shared.inodes.is_open(ino);
-        let removed = self.meta.unlink(dir, &name, who(caller), &is_open).await?;
-        self.unnamed(dir, name);
+        let began = self.shared.changes.now();
+        let (removed, dir_attr) = self.meta.unlink(dir, &name, who(caller), &is_open).await?;
+        self.dir_changed(dir, dir_attr, began);
+        self.shared.listings.changed(dir, || Change::Removed(name));
         self.changed(removed.ino);
         self.lost_name(&removed);
         Ok(Reply::Ok)
     }
 
     pub(super) async fn rmdir(&self, dir: Ino, name: Name, caller: Caller) -> Done {
-        let ino = self.meta.rmdir(dir, &name, who(caller)).await?;
-        self.unnamed(dir, name);
+        let began = self.shared.changes.now();
+        let (ino, dir_attr) = self.meta.rmdir(dir, &name, who(caller)).await?;
+        self.dir_changed(dir, dir_attr, began);
+        self.shared.listings.changed(dir, || Change::Removed(name));
         self.changed(ino);
         Ok(Reply::Ok)
     }
@@ -136,6 +143,14 @@ impl Vfs {
         self.named(dir, &name, entry.attr.kind, ino);
         self.changed(ino);
         Ok(Reply::Entry(entry))
+    }
+
+    /// Names in `dir` changed by a commit that began at change `began` and told its attributes.
+    pub(super) fn dir_changed(&self, dir: Ino, attr: Option<Attr>, began: u64) {
+        let (number, alone) = self.shared.changes.note_since(dir, began);
+        if let (Some(attr), true) = (attr, alone) {
+            self.shared.told.keep(dir, &attr, number);
+        }
     }
 
     /// A name stands for something now.

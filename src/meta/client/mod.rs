@@ -11,6 +11,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
+pub use names::Made;
 pub use nodes::Usage;
 
 use std::rc::Rc;

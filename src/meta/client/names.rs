@@ -12,6 +12,17 @@ use crate::meta::slices::MetaError;
 use crate::meta::txn::Key;
 use crate::types::{Attr, FileType, Ino, NAME_BYTES_MAX};
 
+/// A node that was made.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// Its inode.
+    pub ino: Ino,
+    /// Its attributes.
+    pub attr: Attr,
+    /// The directory's attributes, as they are with it.
+    pub dir: Option<Attr>,
+}
+
 fn good_name(name: &[u8]) -> Result<(), Errno> {
     match name {
         b"" => Err(Errno::INVAL),
@@ -67,7 +78,7 @@ impl Meta {
         name: &[u8],
         new: &NewNode,
         who: Who,
-    ) -> Result<(Ino, Attr), MetaError> {
+    ) -> Result<Made, MetaError> {
         good_name(name)?;
         if dir.is_trash() {
             return Err(Errno::PERM.into());
@@ -86,7 +97,7 @@ impl Meta {
         name: &[u8],
         new: &NewNode,
         who: Who,
-    ) -> Result<(Ino, Attr), MetaError> {
+    ) -> Result<Made, MetaError> {
         self.writable()?;
         let ino = self.next_inode().await?;
         self.create_as(ino, dir, name, new, who).await
@@ -99,7 +110,7 @@ impl Meta {
         name: &[u8],
         new: &NewNode,
         who: Who,
-    ) -> Result<(Ino, Attr), MetaError> {
+    ) -> Result<Made, MetaError> {
         let keys = [Key::Node(dir), Key::Entry(dir, name.into())];
         let rules = self.shared.rules();
         let made = self
@@ -112,9 +123,10 @@ impl Meta {
                     .map(|(commit, attr)| (Some(commit), attr))
             })
             .await?;
-        self.shared.seen.node(ino, &made.0);
+        let (attr, nodes) = made;
+        self.shared.seen.node(ino, &attr);
         self.shared.seen.name(dir, name, new.kind, ino);
-        Ok((ino, made.0))
+        Ok(Made { ino, attr, dir: self.returned(dir, nodes) })
     }
 
     /// Make a file without a name below `dir`, for `open(O_TMPFILE)`; EOPNOTSUPP without a session,
@@ -140,14 +152,15 @@ impl Meta {
         Ok((ino, made.0))
     }
 
-    /// Take away the name of a non-directory; `is_open` tells whether this mount has it open.
+    /// Take away the name of a non-directory; `is_open` tells whether this mount has it open. With
+    /// the directory's attributes afterwards.
     pub async fn unlink(
         &self,
         dir: Ino,
         name: &[u8],
         who: Who,
         is_open: &dyn Fn(Ino) -> bool,
-    ) -> Result<Removed, MetaError> {
+    ) -> Result<(Removed, Option<Attr>), MetaError> {
         self.changeable(dir, name, who)?;
         let dir = self.real(dir);
         let rules = self.rules_for_removal(dir).await?;
@@ -157,13 +170,18 @@ impl Meta {
             unlink((dir, node_in(&found[0])?), name, target, is_open(target.1), who, &rules, now())
                 .map(|(commit, removed)| (Some(commit), removed))
         });
-        let removed = done.await?.0;
+        let (removed, nodes) = done.await?;
         self.gone(dir, name, removed.ino);
-        Ok(removed)
+        Ok((removed, self.returned(dir, nodes)))
     }
 
-    /// Take away an empty directory; its inode.
-    pub async fn rmdir(&self, dir: Ino, name: &[u8], who: Who) -> Result<Ino, MetaError> {
+    /// Take away an empty directory; its inode, and the attributes of `dir` afterwards.
+    pub async fn rmdir(
+        &self,
+        dir: Ino,
+        name: &[u8],
+        who: Who,
+    ) -> Result<(Ino, Option<Attr>), MetaError> {
         match name {
             b"." => return Err(Errno::INVAL.into()),
             b".." => return Err(Errno::NOTEMPTY.into()),
@@ -177,9 +195,18 @@ impl Meta {
             rmdir((dir, node_in(&found[0])?), name, target, who, &rules, now())
                 .map(|commit| (Some(commit), target.1))
         });
-        let ino = done.await?.0;
+        let (ino, nodes) = done.await?;
         self.gone(dir, name, ino);
-        Ok(ino)
+        Ok((ino, self.returned(dir, nodes)))
+    }
+
+    /// The directory's attributes that a commit told.
+    fn returned(&self, dir: Ino, nodes: Vec<Option<Attr>>) -> Option<Attr> {
+        let attr = nodes.into_iter().next().flatten();
+        if let Some(attr) = &attr {
+            self.shared.seen.node(dir, attr);
+        }
+        attr
     }
 
     /// A name of a node was taken away.

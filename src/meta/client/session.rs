@@ -76,7 +76,7 @@ impl Meta {
         let new = NewNode { kind: FileType::Dir, mode: 0o555, umask: 0, rdev: 0, target: None };
         let ino = Ino(Ino::TRASH.0 + number);
         match self.create_as(ino, Ino::TRASH, name.as_bytes(), &new, Who { uid: 0, gid: 0 }).await {
-            Ok((ino, _)) => Ok(ino),
+            Ok(made) => Ok(made.ino),
             Err(MetaError::Posix(rustix::io::Errno::EXIST)) => {
                 Ok(self.lookup(Ino::TRASH, name.as_bytes()).await?.0)
             }

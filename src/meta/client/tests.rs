@@ -95,8 +95,8 @@ async fn recount(meta: &Meta) {
 #[test]
 fn names_come_and_go() {
     on_each_engine(async |meta| {
-        let (d, _) = meta.create(Ino::ROOT, b"d", &new(FileType::Dir), ROOT).await.unwrap();
-        let (f, _) = meta.create(d, b"f", &new(FileType::File), ROOT).await.unwrap();
+        let d = meta.create(Ino::ROOT, b"d", &new(FileType::Dir), ROOT).await.unwrap().ino;
+        let f = meta.create(d, b"f", &new(FileType::File), ROOT).await.unwrap().ino;
         assert_eq!(errno(meta.create(d, b"f", &new(FileType::File), ROOT).await), Errno::EXIST);
         assert_eq!(errno(meta.rmdir(Ino::ROOT, b"d", ROOT).await), Errno::NOTEMPTY);
         assert_eq!(errno(meta.unlink(Ino::ROOT, b"d", ROOT, &|_| false).await), Errno::ISDIR);
@@ -108,8 +108,8 @@ fn names_come_and_go() {
         let below = meta.rename((Ino::ROOT, b"e"), (d, b"inside"), 0, ROOT, &|_| false).await;
         assert_eq!(errno(below), Errno::INVAL);
         meta.rmdir(Ino::ROOT, b"e", ROOT).await.unwrap();
-        assert!(!meta.unlink(Ino::ROOT, b"moved", ROOT, &|_| false).await.unwrap().delete_data);
-        assert!(meta.unlink(Ino::ROOT, b"again", ROOT, &|_| false).await.unwrap().delete_data);
+        assert!(!meta.unlink(Ino::ROOT, b"moved", ROOT, &|_| false).await.unwrap().0.delete_data);
+        assert!(meta.unlink(Ino::ROOT, b"again", ROOT, &|_| false).await.unwrap().0.delete_data);
         recount(meta).await;
     });
 }
@@ -117,26 +117,26 @@ fn names_come_and_go() {
 #[test]
 fn slices_grow_files_and_go_with_them() {
     on_each_engine(async |meta| {
-        let (f, _) = meta.create(Ino::ROOT, b"f", &new(FileType::File), ROOT).await.unwrap();
+        let f = meta.create(Ino::ROOT, b"f", &new(FileType::File), ROOT).await.unwrap().ino;
         let id = meta.next_slice_id().await.unwrap();
         let record = SliceRecord { pos: 100, id, size: 9000, off: 0, len: 9000 };
         let slice =
             NewSlices { ino: f, chunk: 1, records: vec![record], mtime: Time { sec: 9, nsec: 9 } };
         assert_eq!(meta.push(slice).await.unwrap().length, (64 << 20) + 9100);
-        let (g, _) = meta.create(Ino::ROOT, b"g", &new(FileType::File), ROOT).await.unwrap();
+        let g = meta.create(Ino::ROOT, b"g", &new(FileType::File), ROOT).await.unwrap().ino;
         let copied = meta.copy_range((f, 64 << 20), (g, 10), 5000).await.unwrap();
         assert_eq!((copied, meta.getattr(g).await.unwrap().length), (5000, 5010));
         recount(meta).await;
         let length = meta.getattr(f).await.unwrap().length;
-        assert!(meta.unlink(Ino::ROOT, b"f", ROOT, &|_| false).await.unwrap().delete_data);
+        assert!(meta.unlink(Ino::ROOT, b"f", ROOT, &|_| false).await.unwrap().0.delete_data);
         assert_eq!(
-            meta.drop_chunks(f, length).await.unwrap(),
+            meta.drop_chunks(vec![(f, length)]).await.unwrap(),
             [],
             "the copy still refers to the slice"
         );
-        assert!(meta.unlink(Ino::ROOT, b"g", ROOT, &|_| false).await.unwrap().delete_data);
-        assert_eq!(meta.drop_chunks(g, 5010).await.unwrap(), [(id, 9000)]);
-        meta.forget_slices(g, 5010, vec![(id, 9000)]).await.unwrap();
+        assert!(meta.unlink(Ino::ROOT, b"g", ROOT, &|_| false).await.unwrap().0.delete_data);
+        assert_eq!(meta.drop_chunks(vec![(g, 5010)]).await.unwrap(), [(id, 9000)]);
+        meta.forget_slices(vec![(g, 5010)], vec![(id, 9000)]).await.unwrap();
         recount(meta).await;
     });
 }
@@ -145,8 +145,8 @@ fn slices_grow_files_and_go_with_them() {
 fn an_open_file_outlives_its_name() {
     on_each_engine(async |meta| {
         meta.open_session("{}".into(), 60).await.unwrap();
-        let (f, _) = meta.create(Ino::ROOT, b"f", &new(FileType::File), ROOT).await.unwrap();
-        assert!(!meta.unlink(Ino::ROOT, b"f", ROOT, &|_| true).await.unwrap().delete_data);
+        let f = meta.create(Ino::ROOT, b"f", &new(FileType::File), ROOT).await.unwrap().ino;
+        assert!(!meta.unlink(Ino::ROOT, b"f", ROOT, &|_| true).await.unwrap().0.delete_data);
         assert_eq!(meta.getattr(f).await.unwrap().nlink, 0);
         meta.truncate(f, 70_000).await.unwrap();
         assert_eq!(meta.drop_sustained(f).await.unwrap(), Some(70_000));

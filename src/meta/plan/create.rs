@@ -62,7 +62,7 @@ pub(in crate::meta) fn create(
         mutations.push(Mutation::InitDirStats(ino));
     }
     mutations.extend(touch_dir(dir, i32::from(is_dir), rules, now));
-    Ok((Commit { expects, mutations, returns: vec![] }, node))
+    Ok((Commit { expects, mutations, returns: vec![dir] }, node))
 }
 
 /// Make `ino` a file without a name, which this session keeps until its last close or its first

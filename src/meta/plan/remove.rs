@@ -45,7 +45,7 @@ pub(in crate::meta) fn unlink(
             Expect::EntryIs(dir, name.into(), kind, ino),
         ],
         mutations: vec![Mutation::DelEntry(dir, name.into()), count_child(dir, node, -1)],
-        returns: vec![],
+        returns: vec![dir],
     };
     commit.mutations.extend(touch_dir(dir, 0, rules, now));
     let removed = lose_name(&mut commit, (dir, name), (ino, node), is_open, rules, now);
@@ -171,7 +171,7 @@ pub(in crate::meta) fn rmdir(
             Expect::DirEmpty(ino),
         ],
         mutations: vec![Mutation::DelEntry(dir, name.into()), count_child(dir, node, -1)],
-        returns: vec![],
+        returns: vec![dir],
     };
     commit.mutations.extend(touch_dir(dir, -1, rules, now));
     lose_dir(&mut commit, (dir, name), (ino, node), rules, now);

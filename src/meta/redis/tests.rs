@@ -4,3 +4,4 @@ mod alike;
 pub(super) mod basics;
 mod outage;
 pub(in crate::meta) mod server;
+mod suite;

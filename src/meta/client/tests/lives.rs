@@ -3,6 +3,7 @@
 //! Owns no rule: an operation may be refused as POSIX likes, but what is stored must add up, in
 //! names, links, parents, space, directory statistics and references to slices.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
@@ -16,7 +17,7 @@ use crate::stdx::Chance;
 use crate::types::{CHUNK_BYTES, Name, SliceId};
 
 const NAMES: [&[u8]; 5] = [b"a", b"b", b"c", b"d", b"e"];
-const STEPS: usize = 1500;
+const STEPS: usize = 800;
 
 /// A name that is there: directory, name, type, inode.
 type Named = (Ino, Name, FileType, Ino);
@@ -26,6 +27,7 @@ struct Life {
     /// Two mounts, and the one whose turn it is.
     mounts: [Rc<Meta>; 2],
     turn: usize,
+    trash_days: u64,
     chance: Chance,
     /// Files that a mount holds open.
     open: BTreeSet<(usize, Ino)>,
@@ -35,9 +37,18 @@ struct Life {
     waiting: BTreeMap<Ino, u64>,
     made: BTreeSet<Ino>,
     slices: BTreeMap<SliceId, u32>,
-    /// Directories whose statistics did not follow the length of a file with several names, or
-    /// followed that of one without a name, as in the real client.
+    /// Directories whose statistics are off: the length of a file moves those of the one parent
+    /// its node names, which is none for a file with several names and a past one for a file
+    /// without a name.
     drifting: BTreeSet<Ino>,
+}
+
+/// A mount that remembers nothing yet.
+async fn mount(base: &MemBase, trash_days: u64) -> Rc<Meta> {
+    let shared = MetaShared::new(Ino::ROOT, false, trash_days, Rules::default());
+    let meta = Meta::new(base.engine(), shared);
+    meta.open_session("{}".into(), 60).await.unwrap();
+    meta
 }
 
 impl Life {
@@ -46,16 +57,11 @@ impl Life {
         let trash = Attr { mode: 0o555, ..root() };
         let init = vec![(Ino::ROOT, root()), (Ino::TRASH, trash)];
         base.engine().store_setting("{}".into(), init).await.unwrap();
-        let mounts = [(); 2].map(|()| {
-            let shared = MetaShared::new(Ino::ROOT, false, trash_days, Rules::default());
-            Meta::new(base.engine(), shared)
-        });
-        for mount in &mounts {
-            mount.open_session("{}".into(), 60).await.unwrap();
-        }
+        let mounts = [mount(&base, trash_days).await, mount(&base, trash_days).await];
         Self {
             base,
             mounts,
+            trash_days,
             turn: 0,
             chance: Chance::seeded(seed),
             open: BTreeSet::new(),
@@ -69,6 +75,31 @@ impl Life {
 
     fn meta(&self) -> &Meta {
         &self.mounts[self.turn]
+    }
+
+    /// Let the mount do it. What it remembers of the volume may be old, but where it refuses, a
+    /// mount that remembers nothing refuses too, and the attributes it answers are those stored.
+    async fn attempt(
+        &self,
+        operation: impl AsyncFn(&Meta) -> Result<Option<(Ino, Attr)>, MetaError>,
+    ) -> Result<Option<(Ino, Attr)>, MetaError> {
+        let done = operation(self.meta()).await;
+        match &done {
+            Ok(Some((ino, attr))) => assert_eq!(self.stored(*ino).await.as_ref(), Some(attr)),
+            Ok(None) => {}
+            Err(error) => {
+                let again = operation(&*mount(&self.base, self.trash_days).await).await;
+                assert_eq!(again.unwrap_err().to_string(), error.to_string());
+            }
+        }
+        done
+    }
+
+    async fn stored(&self, ino: Ino) -> Option<Attr> {
+        match self.base.engine().fetch(&[Key::Node(ino)]).await.unwrap().pop() {
+            Some(Value::Node(found)) => found,
+            other => panic!("a node was asked for, not {other:?}"),
+        }
     }
 
     /// What the mount whose turn it is keeps without a name.
@@ -135,11 +166,14 @@ impl Life {
             8..=10 => self.rename(&names).await,
             11..=12 => {
                 let ((dir, name), file) = (self.place(&names), self.file(&names));
-                let done = self.meta().link(file, dir, &name).await;
+                let link = async |meta: &Meta| {
+                    meta.link(file, dir, &name).await.map(|attr| Some((file, attr)))
+                };
+                let done = self.attempt(link).await;
                 if done.is_ok() {
                     self.sustained.remove(&(self.turn, file));
                 }
-                format!("link {file} to {name:?} in {dir}: {}", told(&done))
+                format!("link {file} to {} in {dir}: {}", name.escape_ascii(), told(&done))
             }
             13..=15 => self.content(&names).await,
             16 => {
@@ -158,18 +192,23 @@ impl Life {
         let kind = self.pick(&[FileType::File, FileType::File, FileType::Dir, FileType::Symlink]);
         let target = (kind == FileType::Symlink).then(|| (*b"target").into());
         let new = NewNode { target, ..new(kind) };
-        let done = if kind == FileType::File && self.below(8) == 0 {
-            let done = self.meta().create_unnamed(dir, &new, ROOT).await;
-            if let Ok((ino, _)) = &done {
+        let unnamed = kind == FileType::File && self.below(8) == 0;
+        let create = async |meta: &Meta| match unnamed {
+            true => meta.create_unnamed(dir, &new, ROOT).await.map(Some),
+            false => {
+                let made = meta.create(dir, &name, &new, ROOT).await;
+                made.map(|made| Some((made.ino, made.attr)))
+            }
+        };
+        let done = self.attempt(create).await;
+        if let Ok(Some((ino, _))) = &done {
+            self.made.insert(*ino);
+            if unnamed {
                 self.open.insert((self.turn, *ino));
                 self.sustained.insert((self.turn, *ino));
             }
-            done
-        } else {
-            self.meta().create(dir, &name, &new, ROOT).await
-        };
-        self.made.extend(done.iter().map(|(ino, _)| *ino));
-        format!("create {kind:?} {name:?} in {dir}: {}", told(&done))
+        }
+        format!("create {kind:?} {} in {dir}: {}", name.escape_ascii(), told(&done))
     }
 
     async fn remove(&mut self, names: &[Named]) -> String {
@@ -177,15 +216,19 @@ impl Life {
         if in_trash(names, dir, &name) {
             return "nothing".into();
         }
-        let done = self.meta().unlink(dir, &name, ROOT, &self.is_open()).await;
-        let mut text = format!("unlink {name:?} in {dir}: {}", told(&done));
-        match done {
-            Ok(removed) => self.removed(&removed).await,
-            Err(MetaError::Posix(Errno::ISDIR)) => {
-                text += &format!(", rmdir: {}", told(&self.meta().rmdir(dir, &name, ROOT).await));
-            }
-            Err(_) => {}
+        let is_open = self.is_open();
+        let removed = Cell::default();
+        let unlink = async |meta: &Meta| {
+            removed.set(Some(meta.unlink(dir, &name, ROOT, &is_open).await?.0));
+            Ok(None)
+        };
+        let done = self.attempt(unlink).await;
+        let mut text = format!("unlink {} in {dir}: {}", name.escape_ascii(), told(&done));
+        if let Err(MetaError::Posix(Errno::ISDIR)) = done {
+            let rmdir = async |meta: &Meta| meta.rmdir(dir, &name, ROOT).await.map(|_| None);
+            text += &format!(", rmdir: {}", told(&self.attempt(rmdir).await));
         }
+        self.removed(removed.take());
         text
     }
 
@@ -201,15 +244,26 @@ impl Life {
             return "nothing".into();
         }
         let is_open = self.is_open();
-        let sides = ((from.0, &*from.1), (to.0, &*to.1));
-        let done = self.meta().rename(sides.0, sides.1, flags, ROOT, &is_open).await;
-        if let Ok(Some(removed)) = &done {
-            self.removed(removed).await;
-        }
-        format!("rename {from:?} to {to:?} with {flags}: {}", told(&done))
+        let removed = Cell::default();
+        let rename = async |meta: &Meta| {
+            let sides = ((from.0, &*from.1), (to.0, &*to.1));
+            removed.set(meta.rename(sides.0, sides.1, flags, ROOT, &is_open).await?);
+            Ok(None)
+        };
+        let done = self.attempt(rename).await;
+        self.removed(removed.take());
+        format!(
+            "rename {} in {} to {} in {} with {flags}: {}",
+            from.1.escape_ascii(),
+            from.0,
+            to.1.escape_ascii(),
+            to.0,
+            told(&done)
+        )
     }
 
-    async fn removed(&mut self, removed: &Removed) {
+    fn removed(&mut self, removed: Option<Removed>) {
+        let Some(removed) = removed else { return };
         if removed.delete_data {
             self.waiting.insert(removed.ino, removed.attr.length);
         } else if removed.attr.nlink == 0 && removed.attr.kind == FileType::File {
@@ -275,11 +329,11 @@ impl Life {
             return format!("close {file}");
         }
         let Some((file, length)) = self.waiting.pop_first() else { return "nothing".into() };
-        let freed = self.meta().drop_chunks(file, length).await.unwrap();
+        let freed = self.meta().drop_chunks(vec![(file, length)]).await.unwrap();
         for (id, _) in &freed {
             self.slices.remove(id);
         }
-        self.meta().forget_slices(file, length, freed).await.unwrap();
+        self.meta().forget_slices(vec![(file, length)], freed).await.unwrap();
         format!("delete the data of {file}, {length} bytes")
     }
 
@@ -424,10 +478,10 @@ fn live(seed: u64, trash_days: u64) {
 
 #[test]
 fn everything_adds_up() {
-    (1..=10).for_each(|seed| live(seed, 0));
+    (1..=4).for_each(|seed| live(seed, 0));
 }
 
 #[test]
 fn everything_adds_up_with_a_trash() {
-    (1..=10).for_each(|seed| live(seed, 1));
+    (1..=4).for_each(|seed| live(seed, 1));
 }
