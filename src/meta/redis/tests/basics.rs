@@ -168,6 +168,32 @@ fn a_mount_makes_a_second_file_in_one_call() {
 }
 
 #[test]
+fn transactions_of_official_clients_fail_on_what_was_changed() {
+    let (server, engine) = fresh();
+    let mut line = server.line();
+    let record = SliceRecord { pos: 0, id: 1, size: 10, off: 0, len: 10 };
+    let push = vec![
+        Mutation::PushSlices(Ino(2), 0, vec![record]),
+        // Nothing in the node changes, and yet a reader of it must look again.
+        Mutation::Patch(Ino(2), Patch { length_at_least: Some(0), ..Patch::default() }),
+    ];
+    block_on(async {
+        for (watched, commit) in
+            [("d1", create("a", 2)), ("i2", changes(push)), ("i1", create("b", 3))]
+        {
+            // The parent's times are old enough to be touched.
+            line.call(&[b"SET", b"i1", &encode_node(&dir())]);
+            line.text(&format!("WATCH {watched}"));
+            assert!(matches!(engine.commit(commit).await.unwrap(), Outcome::Applied(_)));
+            line.text("MULTI");
+            line.text("INCR touched");
+            assert_eq!(line.text("EXEC"), "nil", "{watched}");
+        }
+        assert_eq!(line.text("EXISTS touched"), "0");
+    });
+}
+
+#[test]
 fn patches_commute_and_charge_growth() {
     let (server, engine) = fresh();
     block_on(async {
