@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a test as a whole
 
-#[path = "../benches/transport/null_fs.rs"]
+#[path = "../benches/common/null_fs.rs"]
 mod null_fs;
 
 use std::fs;

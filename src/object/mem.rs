@@ -9,6 +9,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Local, ObjectInfo, Store, StoreError};
+use crate::net::side;
 use crate::pages::{PAGE_BYTES, Page};
 use crate::stdx;
 
@@ -136,8 +137,10 @@ fn copy_pages(body: &[Page], buffers: &mut [Box<[u8]>]) {
 
 impl Store for MemStore {
     fn put(&self, key: String, body: Vec<Page>) -> Local<'_, Result<(), StoreError>> {
+        let bucket = Arc::clone(&self.bucket);
+        let len_bytes = body.iter().map(|page| page.len()).sum();
         Box::pin(async move {
-            self.bucket.put(key, &body);
+            side::run_sized(len_bytes, move || bucket.put(key, &body)).await;
             Ok(())
         })
     }
@@ -148,10 +151,11 @@ impl Store for MemStore {
         offset: u64,
         mut into: Vec<u8>,
     ) -> Local<'_, Result<(Vec<u8>, usize), StoreError>> {
-        Box::pin(async move {
-            let count = self.bucket.get(key, offset, &mut into)?;
+        let bucket = Arc::clone(&self.bucket);
+        Box::pin(side::run_sized(into.len(), move || {
+            let count = bucket.get(key, offset, &mut into)?;
             Ok((into, count))
-        })
+        }))
     }
 
     fn delete(&self, key: String) -> Local<'_, Result<(), StoreError>> {
