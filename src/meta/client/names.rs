@@ -2,14 +2,14 @@
 
 use rustix::io::Errno;
 
-use super::{Meta, found_in, node_in, now};
+use super::{Meta, entry_in, found_in, node_in, now};
 use crate::meta::engine::DirEntry;
 use crate::meta::plan::create::{NewNode, create, create_unnamed};
-use crate::meta::plan::remove::{Removed, rmdir, unlink};
+use crate::meta::plan::remove::{Fate, Removed, rmdir, trash_key, unlink};
 use crate::meta::plan::rename::{EXCHANGE, Manner, NO_REPLACE, Side, rename};
 use crate::meta::plan::{Rules, Who, link};
 use crate::meta::slices::MetaError;
-use crate::meta::txn::Key;
+use crate::meta::txn::{Key, Value};
 use crate::types::{Attr, FileType, Ino, NAME_BYTES_MAX};
 
 /// A node that was made.
@@ -116,7 +116,7 @@ impl Meta {
         let made = self
             .decide_warm(&keys, |found| {
                 let parent = node_in(&found[0])?;
-                if found[1] != crate::meta::txn::Value::Entry(None) {
+                if found[1] != Value::Entry(None) {
                     return Err(Errno::EXIST);
                 }
                 create((dir, parent), name, ino, new, who, &rules, now())
@@ -165,9 +165,16 @@ impl Meta {
         let dir = self.real(dir);
         let rules = self.rules_for_removal(dir).await?;
         let keys = [Key::Node(dir), Key::EntryNode(dir, name.into())];
-        let done = self.decide_warm(&keys, |found| {
+        // A name that was not asked for in the trash does not matter.
+        let ask = |found: &[Value]| match found {
+            [_, target] => trash_key((dir, name), found_in(target).ok()??, &rules),
+            _ => None,
+        };
+        let done = self.decide_asking(&keys, ask, |found| {
             let target = found_in(&found[1])?.ok_or(Errno::NOENT)?;
-            unlink((dir, node_in(&found[0])?), name, target, is_open(target.1), who, &rules, now())
+            let fate =
+                Fate { is_open: is_open(target.1), in_trash: found.get(2).and_then(entry_in) };
+            unlink((dir, node_in(&found[0])?), name, target, fate, who, &rules, now())
                 .map(|(commit, removed)| (Some(commit), removed))
         });
         let (removed, nodes) = done.await?;
@@ -255,24 +262,28 @@ impl Meta {
             Key::Node(new_dir),
             Key::EntryNode(new_dir, new_name.into()),
         ];
-        let done = self.decide_warm(&keys, |found| {
+        let ask = |found: &[Value]| match found {
+            [.., target] if found.len() == keys.len() && flags & EXCHANGE == 0 => {
+                trash_key((new_dir, new_name), found_in(target).ok()??, &rules)
+            }
+            _ => None,
+        };
+        let done = self.decide_asking(&keys, ask, |found| {
             let source = found_in(&found[1])?.ok_or(Errno::NOENT)?;
             let target = found_in(&found[3])?;
             let from = Side { dir, parent: node_in(&found[0])?, name };
             let to = Side { dir: new_dir, parent: node_in(&found[2])?, name: new_name };
-            let open = target.is_some_and(|target| is_open(target.1));
-            rename(
-                &from,
-                &to,
-                source,
-                target,
-                &Manner { flags, is_open: open, who, rules: &rules },
-                now(),
-            )
-            .map(|renamed| match renamed {
-                Some((commit, removed)) => (Some(commit), (source.1, target.map(|t| t.1), removed)),
-                None => (None, (source.1, None, None)),
-            })
+            let fate = Fate {
+                is_open: target.is_some_and(|target| is_open(target.1)),
+                in_trash: found.get(keys.len()).and_then(entry_in),
+            };
+            rename(&from, &to, source, target, &Manner { flags, fate, who, rules: &rules }, now())
+                .map(|renamed| match renamed {
+                    Some((commit, removed)) => {
+                        (Some(commit), (source.1, target.map(|t| t.1), removed))
+                    }
+                    None => (None, (source.1, None, None)),
+                })
         });
         let (moved, replaced, removed) = done.await?.0;
         self.gone(dir, name, moved);
@@ -309,7 +320,7 @@ impl Meta {
         let rules = self.shared.rules();
         let (_, nodes) = self
             .decide_warm(&keys, |found| {
-                if found[2] != crate::meta::txn::Value::Entry(None) {
+                if found[2] != Value::Entry(None) {
                     return Err(Errno::EXIST);
                 }
                 link::link(

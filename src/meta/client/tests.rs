@@ -1,6 +1,7 @@
 //! Operations on engines that outlive a mount, held against what is recounted.
 
 mod lives;
+mod trips;
 
 use rustix::io::Errno;
 

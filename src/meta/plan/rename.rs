@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 
-use super::remove::{Found, Removed, lose_dir, lose_name};
+use super::remove::{Fate, Found, Removed, lose_dir, lose_name};
 use super::{
     Rules, Who, accepts_names, count_child, relied_on, removable_from, sticky, touch_dir,
     unchangeable,
@@ -26,8 +26,8 @@ pub(in crate::meta) struct Side<'a> {
 pub(in crate::meta) struct Manner<'a> {
     /// `NO_REPLACE`, `EXCHANGE` or 0.
     pub flags: u32,
-    /// Whether this mount has the target open.
-    pub is_open: bool,
+    /// What becomes of a target that is replaced.
+    pub fate: Fate,
     pub who: Who,
     pub rules: &'a Rules,
 }
@@ -44,7 +44,7 @@ pub(in crate::meta) fn rename(
     manner: &Manner<'_>,
     now: Time,
 ) -> Result<Renamed, Errno> {
-    let Manner { flags, is_open, who, rules } = *manner;
+    let Manner { flags, fate, who, rules } = *manner;
     if target.is_some() && flags & NO_REPLACE != 0 {
         return Err(Errno::EXIST);
     }
@@ -70,7 +70,7 @@ pub(in crate::meta) fn rename(
         return Ok(Some((commit, None)));
     }
     commit.mutations.push(Mutation::DelEntry(from.dir, from.name.into()));
-    let removed = target.and_then(|target| replace(&mut commit, to, target, is_open, rules, now));
+    let removed = target.and_then(|target| replace(&mut commit, to, target, fate, rules, now));
     commit.mutations.push(Mutation::PutEntry(to.dir, to.name.into(), source.0, source.1));
     settle(&mut commit, (from.dir, to.dir), source, now);
     let is_dir = |found: Found<'_>| i32::from(found.0 == FileType::Dir);
@@ -123,7 +123,7 @@ fn replace(
     commit: &mut Commit,
     to: &Side<'_>,
     (kind, ino, node): Found<'_>,
-    is_open: bool,
+    fate: Fate,
     rules: &Rules,
     now: Time,
 ) -> Option<Removed> {
@@ -133,7 +133,7 @@ fn replace(
         lose_dir(commit, (to.dir, to.name), (ino, node), rules, now);
         return None;
     }
-    Some(lose_name(commit, (to.dir, to.name), (ino, node), is_open, rules, now))
+    Some(lose_name(commit, (to.dir, to.name), (ino, node), fate, rules, now))
 }
 
 /// A node has moved between directories: parent or parents table, times, statistics.

@@ -10,9 +10,9 @@ use super::*;
 use crate::meta::mem::MemBase;
 use crate::meta::plan::attr::Wanted;
 use crate::meta::plan::content::{KEEP_SIZE, PUNCH_HOLE};
+use crate::meta::plan::counted;
 use crate::meta::plan::remove::Removed;
 use crate::meta::plan::rename::{EXCHANGE, NO_REPLACE};
-use crate::meta::plan::{counted, trash_name};
 use crate::stdx::Chance;
 use crate::types::{CHUNK_BYTES, Name, SliceId};
 
@@ -213,9 +213,6 @@ impl Life {
 
     async fn remove(&mut self, names: &[Named]) -> String {
         let (dir, name) = self.place(names);
-        if in_trash(names, dir, &name) {
-            return "nothing".into();
-        }
         let is_open = self.is_open();
         let removed = Cell::default();
         let unlink = async |meta: &Meta| {
@@ -239,9 +236,6 @@ impl Life {
         if target.is_some_and(|(.., ino)| above(names, from.0).contains(ino)) {
             // The kernel refuses to swap a directory with something below it.
             flags &= !EXCHANGE;
-        }
-        if in_trash(names, to.0, &to.1) {
-            return "nothing".into();
         }
         let is_open = self.is_open();
         let removed = Cell::default();
@@ -429,16 +423,6 @@ impl Life {
         let queued: BTreeMap<_, _> = queued.into_iter().collect();
         assert_eq!(queued, self.waiting, "{when}");
     }
-}
-
-/// Whether what stands under the name was removed from there before and is in the trash: it has
-/// been linked again, and a second removal within the hour finds its name there taken.
-fn in_trash(names: &[Named], dir: Ino, name: &Name) -> bool {
-    let target = names.iter().find(|(of, found, ..)| (*of, found) == (dir, name));
-    target.is_some_and(|(.., ino)| {
-        let kept = trash_name(dir, *ino, name);
-        names.iter().any(|(dir, name, ..)| dir.is_trash() && *name == kept)
-    })
 }
 
 /// A directory and those above it.
