@@ -182,7 +182,8 @@ impl Meta {
         Ok((removed, self.returned(dir, nodes)))
     }
 
-    /// Take away an empty directory; its inode, and the attributes of `dir` afterwards.
+    /// Take away an empty directory; its inode, and the attributes of `dir` afterwards. The folders
+    /// of the trash stay: mounts go on to put into them what is removed.
     pub async fn rmdir(
         &self,
         dir: Ino,
@@ -192,6 +193,7 @@ impl Meta {
         match name {
             b"." => return Err(Errno::INVAL.into()),
             b".." => return Err(Errno::NOTEMPTY.into()),
+            _ if dir == Ino::TRASH => return Err(Errno::PERM.into()),
             _ => self.changeable(dir, name, who)?,
         }
         let dir = self.real(dir);
@@ -244,7 +246,7 @@ impl Meta {
         }
         self.changeable(dir, name, who)?;
         self.changeable(new_dir, new_name, who)?;
-        if new_dir.is_trash() {
+        if new_dir.is_trash() || dir == Ino::TRASH {
             return Err(Errno::PERM.into());
         }
         let (dir, new_dir) = (self.real(dir), self.real(new_dir));

@@ -137,11 +137,10 @@ impl Life {
         found
     }
 
-    /// A place for a name, taken or not; the trash's folders stay where they are.
+    /// A place for a name, taken or not.
     fn place(&mut self, names: &[Named]) -> (Ino, Name) {
-        let names: Vec<_> = names.iter().filter(|(dir, ..)| *dir != Ino::TRASH).cloned().collect();
         if !names.is_empty() && self.below(2) == 0 {
-            let (dir, name, _, _) = self.pick(&names);
+            let (dir, name, _, _) = self.pick(names);
             return (dir, name);
         }
         let is_dir = |(_, _, kind, ino): &Named| (*kind == FileType::Dir).then_some(*ino);
