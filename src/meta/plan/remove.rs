@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 
 use super::{
-    Rules, Who, count_child, relied_on, removable_from, sticky, touch_dir, trash_name,
+    Rules, Who, count_child, owners, relied_on, removable_from, sticky, touch_dir, trash_name,
     unchangeable, uncount,
 };
 use crate::meta::txn::{Commit, Expect, Key, Mutation, NodeField, SetNode};
@@ -73,6 +73,7 @@ pub(in crate::meta) fn unlink(
         mutations: vec![Mutation::DelEntry(dir, name.into()), count_child(dir, node, -1)],
         returns: vec![dir],
     };
+    commit.expects.extend(owners((dir, parent), (ino, node), who));
     commit.mutations.extend(touch_dir(dir, 0, rules, now));
     let removed = lose_name(&mut commit, (dir, name), (ino, node), fate, rules, now);
     Ok((commit, removed))
@@ -205,6 +206,7 @@ pub(in crate::meta) fn rmdir(
         mutations: vec![Mutation::DelEntry(dir, name.into()), count_child(dir, node, -1)],
         returns: vec![dir],
     };
+    commit.expects.extend(owners((dir, parent), (ino, node), who));
     commit.mutations.extend(touch_dir(dir, -1, rules, now));
     lose_dir(&mut commit, (dir, name), (ino, node), rules, now);
     Ok(commit)
@@ -218,6 +220,7 @@ pub(super) fn lose_dir(
     rules: &Rules,
     now: Time,
 ) {
+    commit.expects.push(Expect::NodeFields(ino, vec![NodeField::Flags(node.flags)]));
     commit.mutations.push(Mutation::DelDirStats(ino));
     match trash_for(dir, node, rules) {
         Some(trash) => {

@@ -4,7 +4,7 @@ use rustix::io::Errno;
 
 use super::remove::{Fate, Found, Removed, lose_dir, lose_name};
 use super::{
-    Rules, Who, accepts_names, count_child, relied_on, removable_from, sticky, touch_dir,
+    Rules, Who, accepts_names, count_child, owners, relied_on, removable_from, sticky, touch_dir,
     unchangeable,
 };
 use crate::meta::txn::{Commit, Expect, Mutation, NodeField, SetNode};
@@ -64,6 +64,10 @@ pub(in crate::meta) fn rename(
         ],
         ..Commit::default()
     };
+    commit.expects.extend(owners((from.dir, from.parent), (source.1, source.2), who));
+    if let Some((_, ino, node)) = target {
+        commit.expects.extend(owners((to.dir, to.parent), (ino, node), who));
+    }
     if flags & EXCHANGE != 0 {
         let target = target.ok_or(Errno::NOENT)?;
         exchange(&mut commit, from, to, source, target, rules, now);
