@@ -7,7 +7,7 @@ use super::{
     Rules, Who, accepts_names, count_child, owners, relied_on, removable_from, sticky, touch_dir,
     unchangeable,
 };
-use crate::meta::txn::{Commit, Expect, Mutation, NodeField, SetNode};
+use crate::meta::txn::{Commit, Expect, Mutation, NodeField, SetNode, Value};
 use crate::types::{Attr, FileType, Ino, Time};
 
 /// Fail with EEXIST where the target exists.
@@ -15,11 +15,19 @@ pub const NO_REPLACE: u32 = 1;
 /// Swap source and target.
 pub const EXCHANGE: u32 = 2;
 
-/// One side of a rename: the directory, its attributes, the name, what stands there.
+/// One side of a rename: the directory, its attributes, the name in it.
 pub(in crate::meta) struct Side<'a> {
     pub dir: Ino,
     pub parent: &'a Attr,
     pub name: &'a [u8],
+}
+
+/// What a rename is about: both sides and what stands there.
+pub(in crate::meta) struct Ends<'a> {
+    pub from: Side<'a>,
+    pub to: Side<'a>,
+    pub source: Found<'a>,
+    pub target: Option<Found<'a>>,
 }
 
 /// How to rename, and who asks.
@@ -28,6 +36,8 @@ pub(in crate::meta) struct Manner<'a> {
     pub flags: u32,
     /// What becomes of a target that is replaced.
     pub fate: Fate,
+    /// Directories above, see [`above`].
+    pub above: Vec<(Ino, Ino)>,
     pub who: Who,
     pub rules: &'a Rules,
 }
@@ -35,23 +45,53 @@ pub(in crate::meta) struct Manner<'a> {
 /// The commit, or `None` when nothing is to be done, with what became of a replaced node.
 pub(in crate::meta) type Renamed = Option<(Commit, Option<Removed>)>;
 
-/// Move what `from` names to `to`.
+/// The directories from where a directory moves to up to the root, each with its parent: it may
+/// not be one of them. `known` are the nodes that were asked for; or the inode to ask for next.
+pub(in crate::meta) fn above(
+    ends: &Ends<'_>,
+    flags: u32,
+    known: &[Value],
+) -> Result<Vec<(Ino, Ino)>, Ino> {
+    let (mut found, mut known) = (Vec::new(), known.iter());
+    let Ends { from, to, source, target } = ends;
+    let swapped = target.filter(|_| flags & EXCHANGE != 0);
+    for (moved, side) in [(Some(*source), to), (swapped, from)] {
+        if from.dir == to.dir || moved.is_none_or(|(kind, ..)| kind != FileType::Dir) {
+            continue;
+        }
+        let (mut at, mut parent) = (side.dir, side.parent.parent);
+        while at > Ino::ROOT && !at.is_trash() {
+            found.push((at, parent));
+            at = parent;
+            if at > Ino::ROOT && !at.is_trash() {
+                parent = match known.next() {
+                    Some(Value::Node(Some(node))) => node.parent,
+                    // Gone: what named it as its parent does so no more.
+                    Some(_) => break,
+                    None => return Err(at),
+                };
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Move what one side names to the other.
 pub(in crate::meta) fn rename(
-    from: &Side<'_>,
-    to: &Side<'_>,
-    source: Found<'_>,
-    target: Option<Found<'_>>,
+    ends: &Ends<'_>,
     manner: &Manner<'_>,
     now: Time,
 ) -> Result<Renamed, Errno> {
-    let Manner { flags, fate, who, rules } = *manner;
+    let Ends { from, to, source, target } = ends;
+    let (source, target) = (*source, *target);
+    let Manner { flags, fate, who, rules, .. } = *manner;
     if target.is_some() && flags & NO_REPLACE != 0 {
         return Err(Errno::EXIST);
     }
     if target.is_some_and(|(_, ino, _)| ino == source.1) {
         return Ok(None);
     }
-    allowed(from, to, source, target, flags, who)?;
+    allowed(ends, manner)?;
     let mut commit = Commit {
         expects: vec![
             Expect::NodeFields(from.dir, relied_on(from.parent)),
@@ -68,6 +108,10 @@ pub(in crate::meta) fn rename(
     if let Some((_, ino, node)) = target {
         commit.expects.extend(owners((to.dir, to.parent), (ino, node), who));
     }
+    let parents = manner.above.iter();
+    commit.expects.extend(
+        parents.map(|(dir, parent)| Expect::NodeFields(*dir, vec![NodeField::Parent(*parent)])),
+    );
     if flags & EXCHANGE != 0 {
         let target = target.ok_or(Errno::NOENT)?;
         exchange(&mut commit, from, to, source, target, rules, now);
@@ -87,14 +131,9 @@ pub(in crate::meta) fn rename(
     Ok(Some((commit, removed)))
 }
 
-fn allowed(
-    from: &Side<'_>,
-    to: &Side<'_>,
-    source: Found<'_>,
-    target: Option<Found<'_>>,
-    flags: u32,
-    who: Who,
-) -> Result<(), Errno> {
+fn allowed(ends: &Ends<'_>, manner: &Manner<'_>) -> Result<(), Errno> {
+    let Ends { from, to, source, target } = ends;
+    let Manner { flags, who, above, .. } = manner;
     if let (Some(target), 0) = (target, flags & EXCHANGE) {
         match (source.0 == FileType::Dir, target.0 == FileType::Dir) {
             (true, false) => return Err(Errno::NOTDIR),
@@ -104,20 +143,19 @@ fn allowed(
     }
     removable_from(from.parent)?;
     accepts_names(to.parent)?;
-    if source.1 == to.dir
-        || source.1 == to.parent.parent && source.0 == FileType::Dir && to.dir != Ino::ROOT
-    {
+    let below_itself = |(_, ino, _): Found<'_>| above.iter().any(|(dir, _)| *dir == ino);
+    if below_itself(*source) || target.is_some_and(below_itself) {
         return Err(Errno::INVAL);
     }
     unchangeable(source.2)?;
-    sticky(from.parent, source.2, who)?;
+    sticky(from.parent, source.2, *who)?;
     let moves_dir = from.dir != to.dir && source.0 == FileType::Dir;
     if moves_dir && from.parent.mode & 0o1000 != 0 && who.uid != 0 && who.uid != source.2.uid {
         return Err(Errno::ACCESS);
     }
     if let Some((_, _, node)) = target {
         unchangeable(node)?;
-        sticky(to.parent, node, who)?;
+        sticky(to.parent, node, *who)?;
     }
     Ok(())
 }

@@ -230,12 +230,7 @@ impl Life {
 
     async fn rename(&mut self, names: &[Named]) -> String {
         let (from, to) = (self.place(names), self.place(names));
-        let mut flags = self.pick(&[0, 0, 0, NO_REPLACE, EXCHANGE]);
-        let target = names.iter().find(|(dir, name, ..)| (*dir, name) == (to.0, &to.1));
-        if target.is_some_and(|(.., ino)| above(names, from.0).contains(ino)) {
-            // The kernel refuses to swap a directory with something below it.
-            flags &= !EXCHANGE;
-        }
+        let flags = self.pick(&[0, 0, 0, NO_REPLACE, EXCHANGE]);
         let is_open = self.is_open();
         let removed = Cell::default();
         let rename = async |meta: &Meta| {
@@ -422,15 +417,6 @@ impl Life {
         let queued: BTreeMap<_, _> = queued.into_iter().collect();
         assert_eq!(queued, self.waiting, "{when}");
     }
-}
-
-/// A directory and those above it.
-fn above(names: &[Named], dir: Ino) -> Vec<Ino> {
-    let mut found = vec![dir];
-    while let Some((up, ..)) = names.iter().find(|(.., ino)| Some(ino) == found.last()) {
-        found.push(*up);
-    }
-    found
 }
 
 /// How an operation ended; anything but success and a refusal is a failure of the test.

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use super::*;
 use crate::meta::engine::{DirEntry, EngineError, Local, Session};
 use crate::meta::mem::MemBase;
+use crate::meta::plan::rename::EXCHANGE;
 
 /// An engine that counts what changes and asks for metadata.
 struct Counting {
@@ -111,6 +112,10 @@ impl Volume {
     }
 }
 
+async fn dir(meta: &Meta, parent: Ino, name: &[u8]) -> Ino {
+    meta.create(parent, name, &new(FileType::Dir), ROOT).await.unwrap().ino
+}
+
 async fn file(meta: &Meta, parent: Ino, name: &[u8]) -> Ino {
     meta.create(parent, name, &new(FileType::File), ROOT).await.unwrap().ino
 }
@@ -140,5 +145,62 @@ fn an_unlink_asks_for_the_trash_only_where_it_matters() {
         let of_kept = in_trash.iter().filter(|entry| entry.ino == kept).count();
         assert_eq!((names, of_kept), (1, 1));
         assert_eq!(meta.getattr(kept).await.unwrap().nlink, 2);
+    });
+}
+
+/// Names in three directories below one another: the directories.
+async fn nested(meta: &Meta) -> [Ino; 3] {
+    let a = dir(meta, Ino::ROOT, b"a").await;
+    let b = dir(meta, a, b"b").await;
+    let c = dir(meta, b, b"c").await;
+    for parent in [Ino::ROOT, a, b, c] {
+        file(meta, parent, b"file").await;
+    }
+    [a, b, c]
+}
+
+#[test]
+fn a_file_moves_in_one_trip_or_two() {
+    block_on(async {
+        let volume = Volume::new(0).await;
+        let warm = volume.mount();
+        let [a, _, c] = nested(&warm).await;
+        let rename = async |meta: &Meta, from, to| {
+            meta.rename((from, b"file"), (to, b"moved"), 0, ROOT, &|_| false).await
+        };
+        assert_eq!(volume.trips(rename(&warm, a, c)).await, 1);
+        assert_eq!(volume.trips(rename(&volume.mount(), c, a)).await, 2);
+    });
+}
+
+#[test]
+fn a_directory_never_gets_below_itself() {
+    block_on(async {
+        let volume = Volume::new(0).await;
+        let warm = volume.mount();
+        let [a, b, c] = nested(&warm).await;
+        for flags in [0, EXCHANGE] {
+            let below = warm.rename((Ino::ROOT, b"a"), (c, b"file"), flags, ROOT, &|_| false).await;
+            assert_eq!(errno(below), if flags == 0 { Errno::NOTDIR } else { Errno::INVAL });
+        }
+        let up = warm.rename((c, b"file"), (Ino::ROOT, b"a"), EXCHANGE, ROOT, &|_| false).await;
+        assert_eq!(errno(up), Errno::INVAL);
+        let onto = warm.rename((b, b"c"), (Ino::ROOT, b"a"), 0, ROOT, &|_| false).await;
+        assert_eq!(errno(onto), Errno::NOTEMPTY);
+        let below = warm.rename((Ino::ROOT, b"a"), (b, b"new"), 0, ROOT, &|_| false).await;
+        assert_eq!(errno(below), Errno::INVAL);
+        let d = dir(&warm, Ino::ROOT, b"d").await;
+        let moved = warm.rename((a, b"b"), (d, b"b"), 0, ROOT, &|_| false);
+        assert_eq!(volume.trips(moved).await, 1);
+        // Another mount believes both to lie side by side.
+        let other = volume.mount();
+        for name in [b"a", b"d"] {
+            other.lookup(Ino::ROOT, name).await.unwrap();
+        }
+        other.lookup(Ino::ROOT, b".").await.unwrap();
+        warm.rename((Ino::ROOT, b"d"), (a, b"d"), 0, ROOT, &|_| false).await.unwrap();
+        let below = other.rename((Ino::ROOT, b"a"), (d, b"a"), 0, ROOT, &|_| false).await;
+        assert_eq!(errno(below), Errno::INVAL);
+        recount(&warm).await;
     });
 }
