@@ -108,17 +108,29 @@ local function pages(high, low)
   return math.max(1, high * 1048576 + math.ceil(low / 4096))
 end
 
--- A file grew: space follows, and the statistics of its directory.
-local function grown(record, old_high, old_low, high, low)
-  local space = '0'
-  if math.floor(byte(record, 2) / 16) == 1 then
-    space = whole((pages(high, low) - pages(old_high, old_low)) * 4096)
+-- A file's length moved, by two halves, and its space: the statistics of each directory that names
+-- it follow, once for each name there.
+local function count_growth(key, record, high, low, space)
+  if fields('>I4', record, 48) == 0 then return end
+  local parents = {decimal(fields('>I4I4', record, 64)), '1'}
+  if parents[1] == '0' then parents = call('HGETALL', 'p' .. sub(key, 2)) end
+  for at = 1, #parents, 2 do
+    local dir, links = parents[at], tonumber(parents[at + 1])
+    if links > 0 then
+      if high ~= 0 then count_in_dir(dir, whole(high * 4294967296 * links), '0', '0') end
+      count_in_dir(dir, whole(low * links), whole(space * links), '0')
+    end
   end
-  if space ~= '0' then call('INCRBY', 'usedSpace', space) end
-  local dir = decimal(fields('>I4I4', record, 64))
-  if dir == '0' then return end
-  count_in_dir(dir, whole((high - old_high) * 4294967296), space, '0')
-  count_in_dir(dir, whole(low - old_low), '0', '0')
+end
+
+-- A file grew: usedSpace and the statistics of directories follow.
+local function grown(key, record, old_high, old_low, high, low)
+  local space = 0
+  if math.floor(byte(record, 2) / 16) == 1 then
+    space = (pages(high, low) - pages(old_high, old_low)) * 4096
+  end
+  if space ~= 0 then call('INCRBY', 'usedSpace', whole(space)) end
+  count_growth(key, record, high - old_high, low - old_low, space)
 end
 
 local function later(stored, given)
@@ -152,7 +164,7 @@ local function patch(key, links, mtime, ctime, atime, length, skip_s, skip_ns)
     local high, low = fields('>I4I4', length)
     if high > old_high or high == old_high and low > old_low then
       record = sub(record, 1, 51) .. length .. sub(record, 60)
-      grown(record, old_high, old_low, high, low)
+      grown(key, record, old_high, old_low, high, low)
     end
   end
   local skip = links == '0' and mtime ~= '' and young(record, mtime, skip_s, skip_ns)
@@ -267,6 +279,12 @@ local function apply(at)
       at = at + 9
     elseif kind == 'count' then
       count_in_dir(unpack(words, at + 1, at + 4))
+      at = at + 5
+    elseif kind == 'grow' then
+      local record = node(words[at + 1])
+      if record then
+        count_growth(words[at + 1], record, tonumber(words[at + 2]), tonumber(words[at + 3]), tonumber(words[at + 4]))
+      end
       at = at + 5
     elseif kind == 'set' then
       set(words[at + 1], words[at + 2], words[at + 3])
