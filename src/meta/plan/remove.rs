@@ -183,6 +183,16 @@ pub(in crate::meta) fn drop_sustained(ino: Ino, node: &Attr, sid: u64, now: Time
     commit
 }
 
+/// A session need not keep a file: it is gone, or has a name again.
+pub(in crate::meta) fn forget_sustained(ino: Ino, node: Option<&Attr>, sid: u64) -> Commit {
+    let named = |node: &Attr| Expect::NodeFields(ino, vec![NodeField::Nlink(node.nlink)]);
+    Commit {
+        expects: node.map(named).into_iter().collect(),
+        mutations: vec![Mutation::DelSustained(sid, ino)],
+        returns: vec![],
+    }
+}
+
 /// Take `name`, which stands for an empty directory, out of `dir`.
 pub(in crate::meta) fn rmdir(
     (dir, parent): (Ino, &Attr),
