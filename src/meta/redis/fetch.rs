@@ -5,7 +5,7 @@ use redis::Value as Reply;
 use super::keys;
 use super::link::Link;
 use super::reply::{self, damaged, strange};
-use super::script::Script;
+use super::script::{Hashes, Script};
 use super::words::Asked;
 use crate::limits::REDIS_CHUNKS_TRIED_MAX;
 use crate::meta::engine::EngineError;
@@ -21,9 +21,9 @@ pub(super) async fn fetch(link: &Link, wanted: &[Key]) -> Result<Vec<Value>, Eng
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let (lookup, chunks) = (link.script(Script::Lookup).await?, link.script(Script::Chunks).await?);
+    let scripts = link.scripts().await?;
     let mut asked = Asked::default();
-    wanted.iter().for_each(|key| ask(&mut asked, key, &lookup, &chunks));
+    wanted.iter().for_each(|key| ask(&mut asked, key, &scripts));
     let replies = link.ask(&asked).await?;
     assert_eq!(replies.len(), wanted.len(), "each key has its reply");
     let mut values = Vec::with_capacity(wanted.len());
@@ -36,19 +36,22 @@ pub(super) async fn fetch(link: &Link, wanted: &[Key]) -> Result<Vec<Value>, Eng
     Ok(values)
 }
 
-fn ask(asked: &mut Asked, key: &Key, lookup: &[u8], chunks: &[u8]) {
+fn ask(asked: &mut Asked, key: &Key, scripts: &Hashes) {
     let mut add = |words: &[&[u8]]| asked.add(words);
     let name = name_of(key);
     let name = name.as_bytes();
     match key {
         Key::Node(_) | Key::Symlink(_) | Key::Counter(_) => add(&[b"GET", name]),
         Key::Entry(_, field) | Key::Xattr(_, field) => add(&[b"HGET", name, field]),
-        Key::EntryNode(_, field) => add(&[b"EVALSHA", lookup, b"1", name, field]),
+        Key::EntryNode(_, field) => {
+            add(&[b"EVALSHA", scripts.of(Script::Lookup), b"1", name, field])
+        }
         Key::DirLen(_) => add(&[b"HLEN", name]),
         Key::Chunk(..) => add(&[b"LRANGE", name, b"0", b"-1"]),
         Key::Chunks(ino) => {
             let (ino, max) = (ino.to_string(), REDIS_CHUNKS_TRIED_MAX.to_string());
-            add(&[b"EVALSHA", chunks, b"1", name, ino.as_bytes(), max.as_bytes()]);
+            let script = scripts.of(Script::Chunks);
+            add(&[b"EVALSHA", script, b"1", name, ino.as_bytes(), max.as_bytes()]);
         }
         Key::SliceRef(id, size) => add(&[b"HGET", name, keys::slice(*id, *size).as_bytes()]),
         Key::XattrNames(_) => add(&[b"HKEYS", name]),
