@@ -263,7 +263,9 @@ impl Meta {
         }
         self.changeable(dir, name, who)?;
         self.changeable(new_dir, new_name, who)?;
-        if new_dir.is_trash() || dir == Ino::TRASH {
+        // Nothing gets into the trash but by a removal, which relies on the names there.
+        let into_trash = new_dir.is_trash() || dir.is_trash() && flags & EXCHANGE != 0;
+        if into_trash || dir == Ino::TRASH {
             return Err(Errno::PERM.into());
         }
         let (dir, new_dir) = (self.real(dir), self.real(new_dir));

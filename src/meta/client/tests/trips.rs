@@ -1,4 +1,4 @@
-//! How often an operation asks the engine: a round trip each.
+//! Operations on a volume in memory, and how often they ask the engine: a round trip each.
 
 use std::cell::Cell;
 
@@ -145,6 +145,31 @@ fn an_unlink_asks_for_the_trash_only_where_it_matters() {
         let of_kept = in_trash.iter().filter(|entry| entry.ino == kept).count();
         assert_eq!((names, of_kept), (1, 1));
         assert_eq!(meta.getattr(kept).await.unwrap().nlink, 2);
+    });
+}
+
+#[test]
+fn the_trash_gets_nothing_but_what_is_removed() {
+    block_on(async {
+        let volume = Volume::new(1).await;
+        let meta = volume.mount();
+        file(&meta, Ino::ROOT, b"a").await;
+        file(&meta, Ino::ROOT, b"b").await;
+        meta.unlink(Ino::ROOT, b"a", ROOT, &|_| false).await.unwrap();
+        let hour = meta.list(Ino::TRASH, false).await.unwrap().remove(0);
+        let kept = meta.list(hour.ino, false).await.unwrap().remove(0);
+        let rename = async |from: (Ino, &[u8]), to: (Ino, &[u8]), flags| {
+            meta.rename(from, to, flags, ROOT, &|_| false).await
+        };
+        let (kept, b) = ((hour.ino, &*kept.name), (Ino::ROOT, &b"b"[..]));
+        for (from, to, flags) in
+            [(b, kept, 0), (kept, b, EXCHANGE), ((Ino::TRASH, &*hour.name), (Ino::ROOT, b"c"), 0)]
+        {
+            assert_eq!(errno(rename(from, to, flags).await), Errno::PERM);
+        }
+        assert_eq!(errno(meta.rmdir(Ino::TRASH, &hour.name, ROOT).await), Errno::PERM);
+        rename(kept, (Ino::ROOT, b"a"), 0).await.unwrap();
+        assert_eq!(errno(meta.rmdir(Ino::TRASH, &hour.name, ROOT).await), Errno::PERM);
     });
 }
 
