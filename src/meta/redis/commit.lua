@@ -149,18 +149,30 @@ local function pages(high, low)
   return math.max(1, high * 1048576 + math.ceil(low / 4096))
 end
 
--- A file grew: space follows, and the statistics of its directory.
-local function grown(record, old_high, old_low, high, low)
-  local space = '0'
-  if math.floor(byte(record, 2) / 16) == 1 then
-    space = whole((pages(high, low) - pages(old_high, old_low)) * 4096)
+-- A file's length moved, by two halves, and its space: the statistics of each directory that names
+-- it follow, once for each name there.
+local function count_growth(key, record, high, low, space)
+  if fields('>I4', record, 48) == 0 then return end
+  local parents = {decimal(fields('>I4I4', record, 64)), '1'}
+  if parents[1] == '0' then parents = call('HGETALL', 'p' .. sub(key, 2)) end
+  for at = 1, #parents, 2 do
+    local dir, links = parents[at], tonumber(parents[at + 1])
+    if links > 0 then
+      count(dir, 1, whole(high * 4294967296 * links))
+      count(dir, 1, whole(low * links))
+      count(dir, 2, whole(space * links))
+    end
   end
-  if space ~= '0' then add('usedSpace', space) end
-  local dir = decimal(fields('>I4I4', record, 64))
-  if dir == '0' then return end
-  count(dir, 1, whole((high - old_high) * 4294967296))
-  count(dir, 1, whole(low - old_low))
-  count(dir, 2, space)
+end
+
+-- A file grew: usedSpace and the statistics of directories follow.
+local function grown(key, record, old_high, old_low, high, low)
+  local space = 0
+  if math.floor(byte(record, 2) / 16) == 1 then
+    space = (pages(high, low) - pages(old_high, old_low)) * 4096
+  end
+  if space ~= 0 then add('usedSpace', whole(space)) end
+  count_growth(key, record, high - old_high, low - old_low, space)
 end
 
 local function later(stored, given)
@@ -194,7 +206,7 @@ local function patch(key, links, mtime, ctime, atime, length, skip_s, skip_ns)
     local high, low = fields('>I4I4', length)
     if high > old_high or high == old_high and low > old_low then
       record = sub(record, 1, 51) .. length .. sub(record, 60)
-      grown(record, old_high, old_low, high, low)
+      grown(key, record, old_high, old_low, high, low)
     end
   end
   local skip = links == '0' and mtime ~= '' and young(record, mtime, skip_s, skip_ns)
@@ -313,6 +325,12 @@ local function apply(at)
     elseif kind == 'count' then
       local dir = words[at + 1]
       for which = 1, 3 do count(dir, which, words[at + 1 + which]) end
+      at = at + 5
+    elseif kind == 'grow' then
+      local record = node(words[at + 1])
+      if record then
+        count_growth(words[at + 1], record, tonumber(words[at + 2]), tonumber(words[at + 3]), tonumber(words[at + 4]))
+      end
       at = at + 5
     elseif kind == 'set' then
       set(words[at + 1], words[at + 2], words[at + 3])

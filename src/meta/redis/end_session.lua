@@ -1,6 +1,7 @@
--- Ends a session: its locks, its records, its clients' sequences. ARGV: session id, unix seconds.
+-- Ends a session: its locks, and where it keeps nothing open its records and its clients'
+-- sequences. ARGV: session id, unix seconds.
 -- KEYS: allSessions, sessionInfos, sessions (of old clients), hash of clients' sequences.
--- Gives the inodes the session kept open.
+-- Gives the inodes the session keeps open.
 local sid, own = ARGV[1], ARGV[1] .. '_'
 local function own_fields(key)
   local found = {}
@@ -13,6 +14,8 @@ for _, key in ipairs(redis.call('SMEMBERS', 'locked' .. sid)) do
   for _, field in ipairs(own_fields(key)) do redis.call('HDEL', key, field) end
 end
 redis.call('DEL', 'locked' .. sid)
+local kept = redis.call('SMEMBERS', 'session' .. sid)
+if #kept > 0 then return kept end
 redis.call('ZREM', KEYS[1], sid)
 redis.call('HDEL', KEYS[2], sid)
 redis.call('ZREM', KEYS[3], sid)
@@ -27,4 +30,4 @@ for _, field in ipairs(redis.call('HKEYS', KEYS[4])) do
     if stamp < tonumber(ARGV[2]) - 86400 then redis.call('HDEL', KEYS[4], field) end
   end
 end
-return redis.call('SMEMBERS', 'session' .. sid)
+return kept

@@ -313,6 +313,10 @@ fn aside(words: &mut Words, mutation: &Mutation) {
         Mutation::AddDirStats(ino, length, space, inodes) => {
             words.add("count").number(ino).number(length).number(space).number(inodes);
         }
+        Mutation::CountGrowth(ino, length, space) => {
+            words.add("grow").add(keys::node(*ino));
+            words.number(length >> 32).number(length & 0xffff_ffff).number(space);
+        }
         Mutation::DelDirStats(ino) => {
             words.add("recount").number(ino);
             for hash in keys::DIR_STATS.iter().chain(&keys::DIR_QUOTAS) {

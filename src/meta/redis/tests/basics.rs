@@ -353,6 +353,9 @@ fn sessions_end_with_their_locks_and_sequences() {
         let mut kept = engine.end_session(3).await.unwrap();
         kept.sort_unstable();
         assert_eq!(kept, [Ino(8), Ino::TRASH]);
+        assert_eq!(engine.sessions().await.unwrap().len(), 2);
+        line.text("DEL session3");
+        assert_eq!(engine.end_session(3).await.unwrap(), []);
         assert_eq!(line.text("HKEYS Uring:seq"), "0_new 30_idle");
         assert_eq!(engine.sessions().await.unwrap(), [other]);
         let found = engine.fetch(&[Key::Flocks(Ino(2)), Key::Plocks(Ino(2))]).await.unwrap();
