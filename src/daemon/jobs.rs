@@ -85,8 +85,11 @@ async fn end_dead_sessions(
     for session in meta.sessions().await? {
         if session.expire < now().sec {
             tracing::info!(sid = session.sid, "ending the session of a client that is gone");
-            let gone = meta.close_session(session.sid).await?;
-            remove_data(data, gone).await;
+            match meta.close_session(session.sid).await {
+                Ok(gone) => drop(remove_data(data, gone).await),
+                // One that cannot be ended must not keep the others.
+                Err(error) => tracing::warn!(sid = session.sid, %error, "this session stays"),
+            }
         }
     }
     Ok(())
