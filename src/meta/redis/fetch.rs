@@ -23,8 +23,14 @@ pub(super) async fn fetch(link: &Link, wanted: &[Key]) -> Result<Vec<Value>, Eng
     }
     let scripts = link.scripts().await?;
     let mut asked = Asked::default();
-    wanted.iter().for_each(|key| ask(&mut asked, key, &scripts));
-    let replies = link.ask(&asked).await?;
+    let together = ask_together(&mut asked, wanted, &scripts);
+    if !together {
+        wanted.iter().for_each(|key| ask(&mut asked, key, &scripts));
+    }
+    let mut replies = link.ask(&asked).await?;
+    if together {
+        replies = reply::list("keys of one kind", replies.swap_remove(0))?;
+    }
     assert_eq!(replies.len(), wanted.len(), "each key has its reply");
     let mut values = Vec::with_capacity(wanted.len());
     for (key, reply) in wanted.iter().zip(replies) {
@@ -34,6 +40,27 @@ pub(super) async fn fetch(link: &Link, wanted: &[Key]) -> Result<Vec<Value>, Eng
         });
     }
     Ok(values)
+}
+
+/// Many chunks, or many reference counts, are one call: calls cost Redis more than what they carry.
+fn ask_together(asked: &mut Asked, wanted: &[Key], scripts: &Hashes) -> bool {
+    let all = |is: fn(&Key) -> bool| wanted.len() > 1 && wanted.iter().all(is);
+    let count = wanted.len().to_string();
+    let (head, names): (Vec<&[u8]>, Vec<String>) = if all(|key| matches!(key, Key::Chunk(..))) {
+        let head = vec![&b"EVALSHA"[..], scripts.of(Script::Lists), count.as_bytes()];
+        (head, wanted.iter().map(name_of).collect())
+    } else if all(|key| matches!(key, Key::SliceRef(..))) {
+        let field = |key: &Key| match key {
+            Key::SliceRef(id, size) => keys::slice(*id, *size),
+            _ => unreachable!("all are reference counts"),
+        };
+        (vec![b"HMGET", keys::SLICE_REFS.as_bytes()], wanted.iter().map(field).collect())
+    } else {
+        return false;
+    };
+    let words: Vec<&[u8]> = head.into_iter().chain(names.iter().map(String::as_bytes)).collect();
+    asked.add(&words);
+    true
 }
 
 fn ask(asked: &mut Asked, key: &Key, scripts: &Hashes) {
