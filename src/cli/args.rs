@@ -210,6 +210,8 @@ pub enum EvictionArg {
     /// The older of two drawn at random goes.
     #[value(name = "2-random")]
     TwoRandom,
+    /// The one unused for longest goes.
+    Lru,
     /// Nothing goes.
     None,
 }
@@ -308,7 +310,7 @@ pub struct CacheArgs {
     /// Whole blocks fetched at a time after a read of a piece; 0 for none.
     #[arg(long, value_name = "COUNT", default_value_t = 1, help_heading = CACHE)]
     pub prefetch: usize,
-    /// Cache folders, separated by colons; `memory` for none on disk [default: /var/jfsCache, or ~/.juicefs/cache for users].
+    /// Cache folders, separated by colons, patterns such as /mnt/nvme* for all that are there; `memory` for none on disk [default: /var/jfsCache, or ~/.juicefs/cache for users].
     #[arg(long, value_name = "PATHS", help_heading = CACHE)]
     pub cache_dir: Option<String>,
     /// Permission bits of cached blocks.
@@ -326,6 +328,9 @@ pub struct CacheArgs {
     /// Share of the cache disk that stays free.
     #[arg(long, value_name = "SHARE", value_parser = ratio, default_value = "0.1", help_heading = CACHE)]
     pub free_space_ratio: f64,
+    /// Keep on disk only what small or random reads and short writes bring, no whole blocks that are read through.
+    #[arg(long, help_heading = CACHE)]
+    pub cache_partial_only: bool,
     /// Keep whole blocks too when they are written.
     #[arg(long, help_heading = CACHE)]
     pub cache_large_write: bool,
@@ -335,6 +340,12 @@ pub struct CacheArgs {
     /// What makes room.
     #[arg(long, value_enum, default_value = "2-random", help_heading = CACHE)]
     pub cache_eviction: EvictionArg,
+    /// Blocks unused for longer go, from disk and memory; 0 for never, at least a second.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "0s", help_heading = CACHE)]
+    pub cache_expire: Duration,
+    /// Pace at which cache folders are scanned for what others put or removed there; 0 for at the start only.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1h", help_heading = CACHE)]
+    pub cache_scan_interval: Duration,
 }
 
 /// Metadata.

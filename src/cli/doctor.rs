@@ -5,15 +5,14 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::args::DoctorArgs;
-use super::mount::default_cache;
+use super::mount::cache_folders;
 use super::say;
 use crate::config::MetaUrl;
 use crate::daemon::{Failure, Finding, Health, examine};
-use crate::stage::CacheConfig;
 
 pub fn run(asked: &DoctorArgs) -> Result<(), Failure> {
     let url = asked.meta_url.as_deref().map(MetaUrl::parse).transpose()?;
-    let folders = CacheConfig::folders_from(&asked.cache_dir.clone().unwrap_or_else(default_cache));
+    let folders = cache_folders(asked.cache_dir.as_deref())?;
     let folder = folders.first().map_or(Path::new("/tmp"), PathBuf::as_path);
     let found = examine(url.as_ref(), folder);
     if asked.json {

@@ -18,6 +18,8 @@ use crate::vfs::VfsConfig;
 
 /// Smallest `--buffer-size`: room for two blocks of the largest size being written.
 const BUFFER_BYTES_MIN: u64 = 32 << 20;
+/// Smallest memory that whole blocks pass through: two of the largest size.
+const PASSING_BYTES_MIN: u64 = 32 << 20;
 
 pub fn run(asked: &MountArgs) -> Result<(), Failure> {
     let url = MetaUrl::parse(&asked.meta_url)?;
@@ -154,7 +156,7 @@ fn cache_plan(asked: &MountArgs) -> Result<CachePlan, Failure> {
     }
     Ok(CachePlan {
         buffer_bytes: usize::try_from(*buffer_size).unwrap_or(usize::MAX),
-        blocks: block_cache(&asked.cache),
+        blocks: block_cache(&asked.cache)?,
         large_writes: *cache_large_write,
         max_readahead_bytes: *max_readahead,
         prefetch: *prefetch,
@@ -164,10 +166,19 @@ fn cache_plan(asked: &MountArgs) -> Result<CachePlan, Failure> {
     })
 }
 
-fn block_cache(asked: &CacheArgs) -> CacheConfig {
-    let folders = CacheConfig::folders_from(&asked.cache_dir.clone().unwrap_or_else(default_cache));
-    let only_memory = folders.is_empty();
-    CacheConfig {
+fn block_cache(asked: &CacheArgs) -> Result<CacheConfig, Failure> {
+    let folders = cache_folders(asked.cache_dir.as_deref())?;
+    let memory_bytes = match folders.is_empty() {
+        true => asked.cache_size.min(asked.memory_cache_size),
+        false => asked.memory_cache_size,
+    };
+    if asked.cache_partial_only && memory_bytes < PASSING_BYTES_MIN {
+        return Err(Failure::usage(
+            "--cache-partial-only needs a --memory-cache-size of at least 32M: \
+             whole blocks pass through memory",
+        ));
+    }
+    Ok(CacheConfig {
         folders,
         disk_bytes: asked.cache_size,
         disk_blocks: asked.cache_items,
@@ -180,19 +191,28 @@ fn block_cache(asked: &CacheArgs) -> CacheConfig {
         },
         eviction: match asked.cache_eviction {
             EvictionArg::TwoRandom => Eviction::TwoRandom,
+            EvictionArg::Lru => Eviction::Lru,
             EvictionArg::None => Eviction::None,
         },
         file_mode: asked.cache_mode,
-        memory_bytes: if only_memory {
-            asked.cache_size.min(asked.memory_cache_size)
-        } else {
-            asked.memory_cache_size
-        },
-    }
+        expire: asked.cache_expire,
+        scan_interval: asked.cache_scan_interval,
+        partial_only: asked.cache_partial_only,
+        memory_bytes,
+    })
+}
+
+/// The folders of `--cache-dir`.
+pub fn cache_folders(asked: Option<&str>) -> Result<Vec<PathBuf>, Failure> {
+    let folders = match asked {
+        Some(list) => CacheConfig::folders_from(list),
+        None => CacheConfig::folders_from(&default_cache()),
+    };
+    folders.map_err(|error| Failure::usage(error.to_string()))
 }
 
 /// Where the real client keeps its cache.
-pub fn default_cache() -> String {
+fn default_cache() -> String {
     if rustix::process::geteuid().is_root() {
         return "/var/jfsCache".to_owned();
     }

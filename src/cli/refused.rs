@@ -20,9 +20,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("upload-limit", "is for object stores in the network, which are not built yet"),
     ("download-limit", "is for object stores in the network, which are not built yet"),
     ("max-deletes", LATER),
-    ("cache-partial-only", LATER),
-    ("cache-scan-interval", LATER),
-    ("cache-expire", LATER),
     (
         "backup-meta",
         "is not built: this client never writes metadata backups; the official client does",

@@ -12,6 +12,15 @@ use crate::pages::Page;
 use crate::stdx::{Gate, Permit};
 use crate::uring;
 
+/// What a whole block is fetched for; it decides where the cache keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A stream reads it through.
+    Stream,
+    /// Small or random reads come back to it.
+    Pieces,
+}
+
 /// A fetch others may wait for.
 #[derive(Default)]
 struct Flight {
@@ -80,7 +89,7 @@ impl Flight {
 
 impl Data {
     /// A whole block, raw.
-    pub(super) async fn block(&self, key: BlockKey) -> Result<Page, StoreError> {
+    pub(super) async fn block(&self, key: BlockKey, purpose: Purpose) -> Result<Page, StoreError> {
         loop {
             match self.shared.flights.board(key) {
                 Role::Follow(flight) => {
@@ -89,7 +98,7 @@ impl Data {
                     }
                 }
                 Role::Lead(mut leader) => {
-                    let result = self.fetch(key).await;
+                    let result = self.fetch(key, purpose).await;
                     leader.result = Some(result.clone());
                     return result;
                 }
@@ -126,7 +135,8 @@ impl Data {
                 }
             }
         }
-        Ok(self.block(key).await?.piece(off as usize, len as usize))
+        let purpose = if alone { Purpose::Pieces } else { Purpose::Stream };
+        Ok(self.block(key, purpose).await?.piece(off as usize, len as usize))
     }
 
     /// Have the whole block fetched after a piece of it was, unless enough of that is going on.
@@ -135,15 +145,15 @@ impl Data {
             return;
         };
         if let Some(permit) = permits.try_take() {
-            self.fetch_soon(key, permit);
+            self.fetch_soon(key, Purpose::Pieces, permit);
         }
     }
 
     /// Fetch a block in the background. An error is for the one who reads it.
-    pub(super) fn fetch_soon(self: &Rc<Self>, key: BlockKey, permit: Permit) {
+    pub(super) fn fetch_soon(self: &Rc<Self>, key: BlockKey, purpose: Purpose, permit: Permit) {
         let data = Rc::clone(self);
         uring::spawn(async move {
-            let fetched = data.block(key).await;
+            let fetched = data.block(key, purpose).await;
             if let Err(error) = fetched {
                 tracing::debug!(?key, %error, "not fetched ahead");
             }
@@ -152,7 +162,7 @@ impl Data {
     }
 
     /// A whole block from disk or from the store; memory is given a share of it.
-    async fn fetch(&self, key: BlockKey) -> Result<Page, StoreError> {
+    async fn fetch(&self, key: BlockKey, purpose: Purpose) -> Result<Page, StoreError> {
         let cache = self.shared.config.cache.as_ref();
         if let Some(cache) = cache {
             if let Some(block) = cache.get(&key) {
@@ -165,7 +175,10 @@ impl Data {
         }
         let block = self.fetch_stored(key).await?;
         if let Some(cache) = cache {
-            cache.insert(key, block.clone());
+            match purpose {
+                Purpose::Stream => cache.insert_streamed(key, block.clone()),
+                Purpose::Pieces => cache.insert(key, block.clone()),
+            }
         }
         Ok(block)
     }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Data;
+use super::blocks::Purpose;
 use super::error::DataError;
 use super::geometry::{Span, spans};
 use super::shared::File;
@@ -121,7 +122,7 @@ impl Data {
                     continue;
                 }
                 let Some(permit) = self.shared.readahead.try_take() else { return };
-                self.fetch_soon(key, permit);
+                self.fetch_soon(key, Purpose::Stream, permit);
             }
         }
     }
@@ -168,7 +169,7 @@ impl Data {
             let data = Rc::clone(self);
             uring::spawn(async move {
                 // Who waits for the block hears of an error itself.
-                let _ = data.block(key).await;
+                let _ = data.block(key, Purpose::Stream).await;
             });
         }
     }

@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 
+use super::clock::Clock;
 use super::config::{CacheConfig, CacheError};
 use super::disk::Disk;
 use super::folder::Folder;
+use super::keeper::Keeper;
 use super::memory::Memory;
 use super::ring::Ring;
 use super::stats::{CacheStats, Counters};
@@ -16,34 +18,57 @@ use crate::pages::Page;
 
 /// Blocks in memory and on disk.
 pub struct BlockCache {
-    memory: Memory,
+    /// Ends first: it holds on to the threads of the disks.
+    _keeper: Keeper,
+    memory: Arc<Memory>,
     disks: Vec<Disk>,
     ring: Ring,
     layout: Layout,
+    partial_only: bool,
     counters: Arc<Counters>,
 }
 
 impl BlockCache {
     /// The cache of volume `uuid`. Folders are made and proven writable; what lies in them is
     /// found by a scan in the background, until then each lookup asks the disk.
+    ///
+    /// # Errors
+    /// When a folder is not usable.
     pub fn open(config: &CacheConfig, uuid: &str, layout: Layout) -> Result<Arc<Self>, CacheError> {
+        Self::open_with(config, uuid, layout, Clock::default())
+    }
+
+    /// As [`BlockCache::open`], with time from this clock.
+    pub(super) fn open_with(
+        config: &CacheConfig,
+        uuid: &str,
+        layout: Layout,
+        clock: Clock,
+    ) -> Result<Arc<Self>, CacheError> {
         let counters = Arc::new(Counters::default());
         let mut disks = Vec::new();
         for dir in &config.folders {
             let folder = Folder::open(dir, uuid, config, layout)?;
-            disks.push(Disk::open(folder, config, Arc::clone(&counters))?);
+            disks.push(Disk::open(folder, config, Arc::clone(&counters), clock.clone())?);
         }
         let ring = Ring::new(disks.iter().map(Disk::identity));
-        let memory = Memory::new(config.memory_bytes);
-        Ok(Arc::new(Self { memory, disks, ring, layout, counters }))
+        let memory = Arc::new(Memory::new(config, clock.clone()));
+        let bells = disks.iter().map(Disk::bell).collect();
+        let keeper = Keeper::start(config, clock, Arc::clone(&memory), bells)?;
+        let partial_only = config.partial_only;
+        Ok(Arc::new(Self { _keeper: keeper, memory, disks, ring, layout, partial_only, counters }))
     }
 
     /// The whole block, if memory has it; cut it with [`Page::piece`].
     pub fn get(&self, key: &BlockKey) -> Option<Page> {
-        let block = self.memory.get(key)?;
+        let hit = self.memory.get(key)?;
+        if hit.tell {
+            // What is used here is not old there.
+            let _ = self.by_likelihood(key).any(|disk| disk.touch(key));
+        }
         self.counters.memory_hits.add(1);
-        self.counters.hit_bytes.add(block.len() as u64);
-        Some(block)
+        self.counters.hit_bytes.add(hit.block.len() as u64);
+        Some(hit.block)
     }
 
     /// `len` bytes from `offset` of a block, if a disk has it; does not look into memory.
@@ -67,6 +92,15 @@ impl BlockCache {
         self.insert_in_memory(key, block.clone());
         if let Some(folder) = self.home(&key) {
             self.disks[folder].insert(key, block);
+        }
+    }
+
+    /// As [`BlockCache::insert`], a block that is read from end to end. With `--cache-partial-only`
+    /// a full one only passes through memory.
+    pub fn insert_streamed(&self, key: BlockKey, block: Page) {
+        match self.partial_only && key.size == self.layout.block_bytes() {
+            true => self.insert_in_memory(key, block),
+            false => self.insert(key, block),
         }
     }
 
@@ -102,6 +136,7 @@ impl BlockCache {
     /// Wait for all writers and scans.
     #[cfg(test)]
     pub(super) fn settle(&self) {
+        self._keeper.settle();
         self.disks.iter().for_each(Disk::settle);
     }
 

@@ -1,6 +1,9 @@
 //! What a user decides about the cache, with JuiceFS's defaults, and what can be wrong with it.
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use super::pattern;
 
 /// The cache of one volume on this machine.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +22,12 @@ pub struct CacheConfig {
     pub eviction: Eviction,
     /// Permissions of cache files; folders get x and w for everyone who has r.
     pub file_mode: u32,
+    /// Blocks unused for longer go; zero for never.
+    pub expire: Duration,
+    /// Pace at which folders are scanned again for what others did there; zero for never.
+    pub scan_interval: Duration,
+    /// Blocks that a stream reads through are not kept on disk, unless they are short.
+    pub partial_only: bool,
     /// Bytes in memory.
     pub memory_bytes: u64,
 }
@@ -33,6 +42,9 @@ impl Default for CacheConfig {
             verify: Verify::Extend,
             eviction: Eviction::TwoRandom,
             file_mode: 0o600,
+            expire: Duration::ZERO,
+            scan_interval: Duration::from_secs(3600),
+            partial_only: false,
             memory_bytes: 100 << 20,
         }
     }
@@ -40,14 +52,33 @@ impl Default for CacheConfig {
 
 impl CacheConfig {
     /// Folders from JuiceFS's `--cache-dir`: separated by colons, or by commas when there is no
-    /// colon, and sorted; `memory` is no folder.
-    pub fn folders_from(list: &str) -> Vec<PathBuf> {
+    /// colon, and sorted; patterns stand for the folders that are there; `memory` is no folder.
+    ///
+    /// # Errors
+    /// When a pattern matches nothing.
+    pub fn folders_from(list: &str) -> Result<Vec<PathBuf>, CacheError> {
         let separator = if list.contains(':') { ':' } else { ',' };
         let parts = list.split(separator).filter(|part| !part.is_empty() && *part != "memory");
-        let mut folders: Vec<PathBuf> = parts.map(PathBuf::from).collect();
+        let mut folders = Vec::new();
+        for part in parts {
+            let found = pattern::expand(part);
+            if found.is_empty() {
+                return Err(CacheError::NoMatch { pattern: part.to_owned() });
+            }
+            folders.extend(found);
+        }
         folders.sort();
         folders.dedup();
-        folders
+        Ok(folders)
+    }
+
+    /// Time after which an unused block goes, in nanoseconds; 0 for never. Not below a second: the
+    /// real client counts in seconds.
+    pub(super) fn expire_ns(&self) -> u64 {
+        match self.expire.is_zero() {
+            true => 0,
+            false => u64::try_from(self.expire.as_nanos()).unwrap_or(u64::MAX).max(1_000_000_000),
+        }
     }
 
     /// Permissions of cache folders.
@@ -75,6 +106,8 @@ pub enum Verify {
 pub enum Eviction {
     /// Of two blocks drawn at random the one unused for longer goes.
     TwoRandom,
+    /// The block unused for longest goes.
+    Lru,
     /// Nothing goes; new blocks are not kept.
     None,
 }
@@ -82,6 +115,12 @@ pub enum Eviction {
 /// The cache cannot be used as asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
+    /// A pattern among the folders stands for nothing.
+    #[error("no folder matches --cache-dir {pattern}; mount the disks, or name folders")]
+    NoMatch {
+        /// The pattern.
+        pattern: String,
+    },
     /// A folder cannot be made or written.
     #[error(
         "cannot write to cache folder {folder}: {reason}; \

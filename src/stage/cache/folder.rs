@@ -7,7 +7,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::ops::Range;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::io::ReadWriteFlags;
@@ -23,6 +23,9 @@ use crate::uring;
 const INLINE_BYTES_MAX: usize = 256 << 10;
 /// What JuiceFS names a file while it is written.
 pub(super) const TEMPORARY_END: &str = ".tmp";
+
+/// The file with the folder's identity.
+const LOCK: &str = ".lock";
 
 /// Why a block was not read.
 #[derive(Debug)]
@@ -45,10 +48,22 @@ impl From<io::Error> for ReadError {
     }
 }
 
+/// Where a folder is while the mount goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// Where it was.
+    Here,
+    /// Somebody removed it.
+    Removed,
+    /// Its disk is no longer mounted.
+    Away,
+}
+
 /// A folder of one volume.
 pub(super) struct Folder {
     root: PathBuf,
     identity: String,
+    device: u64,
     layout: Layout,
     verify: Verify,
     file_mode: u32,
@@ -69,6 +84,7 @@ impl Folder {
         let mut folder = Self {
             root: root.clone(),
             identity: String::new(),
+            device: 0,
             layout,
             verify: config.verify,
             file_mode: config.file_mode,
@@ -77,6 +93,7 @@ impl Folder {
         folder.make(&root.join("raw")).map_err(unwritable)?;
         folder.prove_writable().map_err(unwritable)?;
         folder.identity = folder.read_identity().map_err(unwritable)?;
+        folder.device = fs::metadata(&root).map_err(unwritable)?.dev();
         Ok(folder)
     }
 
@@ -93,6 +110,26 @@ impl Folder {
     /// What `.lock` holds: the folder's place on the ring, wherever it is mounted.
     pub(super) fn identity(&self) -> &str {
         &self.identity
+    }
+
+    /// Look whether the folder is still there.
+    pub(super) fn presence(&self) -> io::Result<Presence> {
+        let identity = match fs::read_to_string(self.root.join(LOCK)) {
+            Ok(identity) if identity == self.identity => return Ok(Presence::Here),
+            Ok(_) => Presence::Here,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Presence::Removed,
+            Err(error) => return Err(error),
+        };
+        // Not ours: on our disk somebody tidied up, on another one we look below our mount point.
+        let nearest = self.root.ancestors().find_map(|path| fs::metadata(path).ok());
+        let same = nearest.is_some_and(|info| info.dev() == self.device);
+        Ok(if same { identity } else { Presence::Away })
+    }
+
+    /// Make a folder again that was removed.
+    pub(super) fn restore(&self) -> io::Result<()> {
+        self.make(&self.raw())?;
+        fs::write(self.root.join(LOCK), &self.identity)
     }
 
     /// The block a path below `raw` belongs to.
@@ -176,7 +213,7 @@ impl Folder {
     }
 
     fn read_identity(&self) -> io::Result<String> {
-        let path = self.root.join(".lock");
+        let path = self.root.join(LOCK);
         let mut options = OpenOptions::new();
         match options.write(true).create_new(true).mode(0o644).open(&path) {
             Ok(mut file) => {
@@ -282,4 +319,32 @@ fn new_uuid() -> String {
         variant >> 48,
         variant & 0xFFFF_FFFF_FFFF,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removed_folder_is_told_from_a_lost_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = CacheConfig::default();
+        let open = || Folder::open(dir.path(), "uuid", &config, Layout::new(4096, false)).unwrap();
+        let mut folder = open();
+        assert_eq!(folder.presence().unwrap(), Presence::Here);
+        fs::write(folder.root().join(LOCK), "another").unwrap();
+        assert_eq!(folder.presence().unwrap(), Presence::Here, "made anew by somebody else");
+        fs::remove_dir_all(folder.root()).unwrap();
+        assert_eq!(folder.presence().unwrap(), Presence::Removed);
+        folder.restore().unwrap();
+        assert_eq!(folder.presence().unwrap(), Presence::Here);
+        assert_eq!(open().identity(), folder.identity());
+
+        folder.device += 1;
+        assert_eq!(folder.presence().unwrap(), Presence::Here, "its lock is proof enough");
+        fs::write(folder.root().join(LOCK), "below the mount point").unwrap();
+        assert_eq!(folder.presence().unwrap(), Presence::Away);
+        fs::remove_dir_all(folder.root()).unwrap();
+        assert_eq!(folder.presence().unwrap(), Presence::Away);
+    }
 }

@@ -1,16 +1,20 @@
 //! Blocks kept near: in memory, and on disk in JuiceFS's cache layout.
 //!
-//! `blocks` joins `memory` with one `disk` per folder; `ring` chooses the folder. Below `disk`:
-//! `writer` (its thread), `folder` (files), `scan`, `space`, `health`, `checksum`, and `table`, the
-//! index that `memory` uses too.
+//! `blocks` joins `memory` with one `disk` per folder; `ring` chooses the folder; `keeper` does what
+//! comes due with time. Below `disk`: `writer` (its thread), `folder` (files), `scan`, `space`,
+//! `health`, `checksum`, and `table` over `order`, the index that `memory` uses too.
 
 mod blocks;
 mod checksum;
+mod clock;
 mod config;
 mod disk;
 mod folder;
 mod health;
+mod keeper;
 mod memory;
+mod order;
+mod pattern;
 mod ring;
 mod scan;
 mod space;

@@ -19,7 +19,7 @@ pub struct CacheStats {
     pub write_bytes: u64,
     /// Blocks not written: the queue or the disk was full, or the folder rests.
     pub drops: u64,
-    /// Blocks that made room on disk.
+    /// Blocks that made room on disk, or expired there.
     pub evicts: u64,
     /// Blocks whose checksum or length was wrong; they were removed.
     pub damaged: u64,
