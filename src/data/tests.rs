@@ -183,6 +183,14 @@ impl World {
         Self { table, store, data }
     }
 
+    /// Another mount of the same volume.
+    fn again(&self, cache: &Arc<BlockCache>) -> Self {
+        let fresh = Self::with_cache(1 << 20, Compression::None, Some(Arc::clone(cache)));
+        let (table, store) = (Rc::clone(&self.table), Rc::clone(&self.store));
+        let data = Data::new(table.clone(), store.clone(), Arc::clone(&fresh.data.shared));
+        Self { table, store, data }
+    }
+
     async fn read(&self, offset: u64, len: u64, length: u64) -> Vec<u8> {
         self.data.read(INO, offset, len, length).await.expect("readable").concat_bytes()
     }
@@ -566,6 +574,76 @@ fn the_end_of_all_files_is_too_large() {
         assert_eq!(world.data.write(INO, u64::MAX, b"xx", 0).await, Err(DataError::TooLarge));
     });
 }
+
+/// A cache in a folder.
+fn cache_in(dir: &tempfile::TempDir, partial_only: bool, memory_bytes: u64) -> Arc<BlockCache> {
+    let config = CacheConfig {
+        folders: vec![dir.path().to_path_buf()],
+        free_space_ratio: 0.0,
+        memory_bytes,
+        partial_only,
+        ..CacheConfig::default()
+    };
+    BlockCache::open(&config, "data", Layout::new(64, false)).expect("a cache")
+}
+
+/// Until so many blocks lie on disk; a test that hangs here has lost one.
+async fn until_on_disk(world: &World, cache: &BlockCache, blocks: u64) {
+    while cache.stats().disk_blocks != blocks {
+        world.settle().await;
+    }
+}
+
+#[test]
+fn with_parts_only_a_stream_fills_no_disk_and_random_reads_do() {
+    let dirs = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    let caches = dirs.each_ref().map(|dir| cache_in(dir, true, 1 << 20));
+    let world = World::with_cache(8 << 20, Compression::None, Some(Arc::clone(&caches[0])));
+    let length = 8 * BLOCK + 100;
+    let bytes = noise(3, length as usize);
+    uring::block_on(async {
+        world.data.write(INO, 0, &bytes, 0).await.expect("written");
+        world.data.flush(INO).await.expect("flushed");
+        until_on_disk(&world, &caches[0], 1).await;
+        for offset in (0..4 * BLOCK).step_by(16_384) {
+            let read = world.read(offset, 16_384, length).await;
+            assert!(read == bytes[offset as usize..][..16_384]);
+        }
+        // The stream is read ahead of; what that brings does not go to disk either.
+        world.settle().await;
+        assert_eq!(caches[0].stats().writes, 1, "the short last block");
+        let gets = world.store.gets.get();
+        assert!(gets <= 9, "each block once: {gets}");
+
+        let again = world.again(&caches[1]);
+        let offset = 5 * BLOCK + 30_000;
+        assert!(again.read(offset, 1000, length).await == bytes[offset as usize..][..1000]);
+        until_on_disk(&again, &caches[1], 1).await;
+    });
+}
+
+#[test]
+fn a_damaged_cached_block_is_read_from_the_store() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let cache = cache_in(&dir, false, 0);
+    let world = World::with_cache(1 << 20, Compression::None, Some(Arc::clone(&cache)));
+    let bytes = noise(4, 1000);
+    uring::block_on(async {
+        world.data.write(INO, 0, &bytes, 0).await.expect("written");
+        world.data.flush(INO).await.expect("flushed");
+        until_on_disk(&world, &cache, 1).await;
+        assert!(world.read(0, 1000, 1000).await == bytes);
+        assert_eq!(world.store.gets.get(), 0);
+        let objects = world.store.list(String::new(), String::new(), 10).await.expect("a list");
+        let file = dir.path().join("data/raw").join(&objects[0].key);
+        let mut damaged = std::fs::read(&file).expect("a cached block");
+        damaged[500] ^= 1;
+        std::fs::write(&file, damaged).expect("damaged");
+        assert!(world.read(0, 1000, 1000).await == bytes);
+        assert_eq!((cache.stats().damaged, world.store.gets.get()), (1, 1));
+    });
+}
+
 #[test]
 fn cores_share_files_and_wake_each_other() {
     let shared = DataShared::new(DataConfig {

@@ -267,7 +267,9 @@ fn the_least_recently_used_makes_room() {
     let cache = BlockCache::open(&config, UUID, layout()).unwrap();
     let keys: Vec<_> = (1..=8).map(|id| insert(&cache, id, 10_000)).collect();
     assert!(read(&cache, &keys[0]).is_some() && read(&cache, &keys[2]).is_some());
-    (9..=12).for_each(|id| drop(insert(&cache, id, 10_000)));
+    for id in 9..=12 {
+        insert(&cache, id, 10_000);
+    }
     let here = |key: &BlockKey| path(dir.path(), key).exists();
     assert!(here(&keys[0]) && here(&keys[2]));
     assert!(!here(&keys[1]) && !here(&keys[3]) && cache.stats().evicts > 1);
@@ -285,7 +287,9 @@ fn what_lies_on_disk_has_its_age_from_there() {
     fs::File::open(path(dir.path(), &keys[5])).unwrap().set_times(old).unwrap();
     let cache = BlockCache::open(&config, UUID, layout()).unwrap();
     cache.settle();
-    (9..=11).for_each(|id| drop(insert(&cache, id, 10_000)));
+    for id in 9..=11 {
+        insert(&cache, id, 10_000);
+    }
     assert!(!path(dir.path(), &keys[5]).exists());
 }
 
