@@ -204,20 +204,21 @@ fn block_cache(asked: &CacheArgs) -> Result<CacheConfig, Failure> {
 
 /// The folders of `--cache-dir`.
 pub fn cache_folders(asked: Option<&str>) -> Result<Vec<PathBuf>, Failure> {
-    let folders = match asked {
-        Some(list) => CacheConfig::folders_from(list),
-        None => CacheConfig::folders_from(&default_cache()),
-    };
-    folders.map_err(|error| Failure::usage(error.to_string()))
+    match asked {
+        Some(list) => {
+            CacheConfig::folders_from(list).map_err(|error| Failure::usage(error.to_string()))
+        }
+        // No pattern, whatever the home is called.
+        None => Ok(vec![default_cache()]),
+    }
 }
 
 /// Where the real client keeps its cache.
-fn default_cache() -> String {
+fn default_cache() -> PathBuf {
     if rustix::process::geteuid().is_root() {
-        return "/var/jfsCache".to_owned();
+        return "/var/jfsCache".into();
     }
-    let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/".into()));
-    home.join(".juicefs/cache").display().to_string()
+    PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/".into())).join(".juicefs/cache")
 }
 
 /// What `-o` may hold.
@@ -248,5 +249,49 @@ impl Options {
             }
         }
         Ok(options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::args::{Cli, Verb};
+    use super::*;
+
+    fn cache(flags: &str) -> Result<CacheConfig, Failure> {
+        let words = format!("jfs-uring mount {flags} memory://x /mnt");
+        let Verb::Mount(asked) = Cli::parse_from(words.split_whitespace()).verb else {
+            unreachable!("it says mount")
+        };
+        block_cache(&asked.cache)
+    }
+
+    #[test]
+    fn the_cache_is_as_juicefs_has_it() {
+        let default = cache("--cache-dir /a").unwrap();
+        let folders = vec![PathBuf::from("/a")];
+        assert_eq!(default, CacheConfig { folders, ..CacheConfig::default() });
+        let asked = cache(
+            "--cache-dir memory --cache-eviction lru --cache-expire 30m --cache-scan-interval 0 \
+             --cache-partial-only",
+        );
+        let wanted = CacheConfig {
+            eviction: Eviction::Lru,
+            expire: Duration::from_secs(1800),
+            scan_interval: Duration::ZERO,
+            partial_only: true,
+            ..CacheConfig::default()
+        };
+        assert_eq!(asked.unwrap(), wanted);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_its_cure() {
+        let told = |flags| cache(flags).unwrap_err().to_string();
+        let partial = told("--cache-dir /a --cache-partial-only --memory-cache-size 1M");
+        assert!(partial.contains("--memory-cache-size of at least 32M"), "{partial}");
+        let pattern = told("--cache-dir /not/there*");
+        assert!(pattern.contains("no folder matches --cache-dir /not/there*"), "{pattern}");
     }
 }

@@ -63,7 +63,8 @@ impl Keeper {
         bells: Vec<Bell>,
     ) -> Result<Self, CacheError> {
         let now_ns = clock.steady_ns();
-        let expire = Round::new(config.expire.min(EXPIRE_PACE_MAX), now_ns);
+        let expire = Duration::from_nanos(config.expire_ns()).min(EXPIRE_PACE_MAX);
+        let expire = Round::new(expire, now_ns);
         let scan = Round::new(config.scan_interval, now_ns).filter(|_| !bells.is_empty());
         if expire.is_none() && scan.is_none() {
             return Ok(Self { asks: None, thread: None });
