@@ -131,3 +131,21 @@ fn a_temporary_file_may_be_given_a_name() {
         assert_eq!(m.cat(ino).await, b"whole or not at all");
     });
 }
+
+#[test]
+fn files_a_dead_client_kept_open_go_with_its_session() {
+    uring::block_on(async {
+        let volume = Volume::format(0).await;
+        let (a, b) =
+            (volume.mount(VfsConfig::default()).await, volume.mount(VfsConfig::default()).await);
+        let ino = a.put(Ino::ROOT, b"f", b"kept open").await;
+        a.open(ino, RDONLY).await;
+        a.unlink(Ino::ROOT, b"f").await;
+        assert_eq!(b.attr(ino).await.nlink, 0);
+        // As the first heartbeat of another client does when the session has expired.
+        let sid = a.meta.lock_owner(0).sid;
+        assert_eq!(b.meta.close_session(sid).await.unwrap(), [(ino, 9)]);
+        assert_eq!(b.errno(Op::Getattr { ino, handle: None }).await, libc::ENOENT);
+        assert_eq!(b.meta.queued_files(i64::MAX, 10).await.unwrap(), [(ino, 9)]);
+    });
+}
