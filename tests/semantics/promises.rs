@@ -159,3 +159,20 @@ fn data_of_a_file_that_another_client_deleted_is_lost_and_told() {
         eventually(|| async { volume.objects().await == 0 }).await;
     });
 }
+
+#[test]
+fn another_process_that_holds_the_engines_file_is_waited_for() {
+    uring::block_on(async {
+        let volume = Volume::format(0).await;
+        let m = volume.mount(VfsConfig::default()).await;
+        let other = rusqlite::Connection::open(volume.database()).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let holder = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(150));
+            other.execute_batch("COMMIT").unwrap();
+        });
+        m.mkdir(Ino::ROOT, b"d").await;
+        assert!(holder.is_finished(), "it was not made while the file was held");
+        holder.join().unwrap();
+    });
+}

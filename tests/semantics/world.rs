@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -25,6 +26,8 @@ pub const WRONLY: u32 = libc::O_WRONLY as u32;
 pub const RDWR: u32 = libc::O_RDWR as u32;
 pub const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 100 };
 pub const USER: Caller = Caller { uid: 1000, gid: 1000, pid: 101 };
+
+const DATABASE: &str = "meta.db";
 
 /// A volume; it goes with this.
 pub struct Volume {
@@ -61,7 +64,7 @@ impl Volume {
     pub async fn format(trash_days: u64) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let store = folder.path().display().to_string();
-        let engine = SqliteFile::open(&folder.path().join("meta.db"), true).expect("a database");
+        let engine = SqliteFile::open(&folder.path().join(DATABASE), true).expect("a database");
         let time = Time { sec: 1_700_000_000, nsec: 0 };
         let root = Attr {
             flags: 0,
@@ -92,7 +95,7 @@ impl Volume {
 
     /// As [`Volume::mount`], with objects behind `store`; see [`Volume::broken_store`].
     pub async fn mount_on(&self, config: VfsConfig, store: Rc<dyn Store>) -> Rc<Mount> {
-        let file = SqliteFile::open(&self.folder.path().join("meta.db"), false);
+        let file = SqliteFile::open(&self.database(), false);
         let engine = file.expect("a database").engine();
         let shared = MetaShared::new(Ino::ROOT, config.read_only, self.trash_days, self.rules);
         let meta = Meta::new(engine, shared);
@@ -116,6 +119,11 @@ impl Volume {
         let data = Data::new(Rc::clone(&meta) as Rc<_>, store, shared);
         let vfs = Vfs::new(Rc::clone(&meta), data, VfsShared::new(), config);
         Rc::new(Mount { vfs, meta, next_unique: Cell::new(2) })
+    }
+
+    /// Where the engine's file is.
+    pub fn database(&self) -> PathBuf {
+        self.folder.path().join(DATABASE)
     }
 
     /// The store of this volume, which may be told to refuse.
