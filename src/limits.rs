@@ -23,8 +23,8 @@ pub const LISTING_CHANGES_MAX: usize = 1 << 12;
 pub const LOCK_OWNERS_MAX: usize = 1 << 16;
 /// Interrupts remembered for requests that have not begun to wait.
 pub const EARLY_INTERRUPTS_MAX: usize = 64;
-/// Deleted files whose data is removed at a time.
-pub const DELETIONS_MAX: usize = 16;
+/// Deleted files whose data is removed together.
+pub const DELETIONS_MAX: usize = 128;
 /// Deleted files that wait for that; more stay in the volume's queue.
 pub const DELETIONS_WAITING_MAX: usize = 1 << 14;
 /// Longest name of an extended attribute in bytes.
@@ -35,6 +35,9 @@ pub const XATTR_VALUE_BYTES_MAX: usize = 65_536;
 pub const SYMLINK_BYTES_END: usize = 4096;
 /// Bytes copied by one copy_file_range; the caller goes on from there.
 pub const COPY_BYTES_MAX: u64 = (1 << 32) - CHUNK_BYTES;
+/// Directories that are climbed before a directory moves to another one; ELOOP for one that lies
+/// deeper.
+pub const ANCESTORS_MAX: usize = 1 << 12;
 /// Commits in one call of Redis's commit script: longer scripts keep others waiting.
 pub const REDIS_BATCH_COMMITS_MAX: usize = 512;
 /// Bytes of arguments in one such call, unless a single commit has more.

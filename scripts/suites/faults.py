@@ -109,3 +109,37 @@ def _redis_away(rig, point):
     os.kill(rig.redis.process.pid, signal.SIGCONT)
     waiter.join(30)
     check(done == [0], "create after Redis came back: %s" % done)
+
+
+def _ended(rig, point, began, seconds):
+    while rig.serving(point):
+        check(time.monotonic() < began + seconds, "the process does not end without Redis")
+        time.sleep(0.1)
+    rig.mounts.remove(point)
+    return time.monotonic() - began
+
+
+def redis_gone(rig):
+    """Redis away for good: a signal and umount end the mount all the same; what was closed is kept."""
+    url = rig.volume()
+    point = rig.mount(url)
+    with open(os.path.join(point, "kept"), "wb") as out:
+        out.write(b"kept" * 1000)
+    os.kill(rig.redis.process.pid, signal.SIGSTOP)
+    waiter = threading.Thread(target=lambda: _errno_of(lambda: open(os.path.join(point, "late"), "xb").close()))
+    waiter.start()
+    time.sleep(1)
+    began = time.monotonic()
+    os.kill(rig.pid(point), signal.SIGTERM)
+    by_signal = _ended(rig, point, began, 45)
+    waiter.join(10)
+    check(not waiter.is_alive(), "a caller hangs after the end of the mount")
+    os.kill(rig.redis.process.pid, signal.SIGCONT)
+    point = rig.mount(url)
+    check(_read(os.path.join(point, "kept")) == b"kept" * 1000, "what was closed is lost")
+    os.kill(rig.redis.process.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    rig.call("umount", point, timeout=90)
+    by_umount = _ended(rig, point, began, 45)
+    os.kill(rig.redis.process.pid, signal.SIGCONT)
+    return "ended %.0f s after SIGTERM with a caller waiting, %.0f s after umount; what was closed is kept" % (by_signal, by_umount)

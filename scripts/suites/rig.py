@@ -102,7 +102,7 @@ class Rig:
         os.makedirs(point, exist_ok=True)
         log = self.path(where + ".log")
         self.call("mount", "-d", "--transport", "uring" if self.transport == "uring" else "dev", "--log", log,
-                  "--cache-dir", self.path("cache"), "--enable-xattr", "--enable-cap", "--skip-dir-mtime", "0", *options, url, point,
+                  "--cache-dir", self.path("cache"), "--enable-xattr", "--skip-dir-mtime", "0", *options, url, point,
                   timeout=60)
         check(os.path.ismount(point), "mount returned and %s is no mount point" % point)
         self.mounts.append(point)
@@ -130,6 +130,12 @@ class Rig:
             if os.fsencode(point) in words and b"mount" in words:
                 return int(name.split("/")[2])
         raise Failed("no process serves " + point)
+
+    def serving(self, point):
+        try:
+            return bool(self.pid(point))
+        except Failed:
+            return False
 
     def rss_mib(self, point):
         with open("/proc/%d/status" % self.pid(point), encoding="ascii") as text:

@@ -29,7 +29,7 @@ def fixtures(rig):
     equal = 0
     for fixture in READ[rig.engine]:
         url, _bucket = _loaded(rig, fixture)
-        point = rig.mount(url, "--read-only", where="mnt-" + fixture)
+        point = rig.mount(url, "--read-only", "--enable-cap", where="mnt-" + fixture)
         equal += _expect_equal(fixture, rows.load(os.path.join(FIXTURES, fixture, "manifest.jsonl")), rows.scan(point))
         rig.umount(point)
     return "%d volumes, %d paths equal" % (len(READ[rig.engine]), equal)
@@ -90,10 +90,10 @@ def write_back_out(rig):
     total = 0
     for fixture in WRITTEN[rig.engine]:
         url, bucket = _loaded(rig, fixture)
-        point = rig.mount(url, where="mnt-w-" + fixture)
+        point = rig.mount(url, "--enable-cap", where="mnt-w-" + fixture)
         _work(point, fixture)
         seen = rows.scan(point)
-        point = rig.remount(point, url)
+        point = rig.remount(point, url, "--enable-cap")
         cold = rows.scan(point)
         rig.umount(point)
         total += _expect_equal(fixture + ", cold", seen, cold, skip=("atime",))

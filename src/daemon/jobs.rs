@@ -16,7 +16,7 @@ const QUEUE_PERIOD_S: i64 = 3600;
 /// Files are left to the client that deleted them for so long.
 const QUEUE_AGE_S: i64 = 3600;
 /// Deleted files fetched at a time.
-const QUEUE_BATCH: usize = 1000;
+const QUEUE_BATCH: usize = 128;
 /// Part of a period after which a job is due again, as with the real client.
 const DUE: f64 = 0.9;
 /// Heartbeats that may be missed.
@@ -85,8 +85,11 @@ async fn end_dead_sessions(
     for session in meta.sessions().await? {
         if session.expire < now().sec {
             tracing::info!(sid = session.sid, "ending the session of a client that is gone");
-            let gone = meta.close_session(session.sid).await?;
-            remove_data(data, gone).await;
+            match meta.close_session(session.sid).await {
+                Ok(gone) => drop(remove_data(data, gone).await),
+                // One that cannot be ended must not keep the others.
+                Err(error) => tracing::warn!(sid = session.sid, %error, "this session stays"),
+            }
         }
     }
     Ok(())
@@ -100,21 +103,20 @@ async fn remove_queued(meta: &Meta, data: &Rc<Data>) -> Result<(), MetaError> {
     loop {
         let queued = meta.queued_files(now().sec - QUEUE_AGE_S, QUEUE_BATCH).await?;
         let count = queued.len();
-        let removed = remove_data(data, queued).await;
-        if count < QUEUE_BATCH || removed == 0 {
+        if !remove_data(data, queued).await || count < QUEUE_BATCH {
             return Ok(());
         }
     }
 }
 
-/// Remove the data of deleted files; how many went. Those that fail stay in the queue.
-pub async fn remove_data(data: &Rc<Data>, files: Vec<(Ino, u64)>) -> usize {
-    let mut removed = 0;
-    for (ino, length) in files {
-        match data.delete_file(ino, length).await {
-            Ok(()) => removed += 1,
-            Err(error) => tracing::warn!(%ino, %error, "data of a deleted file stays"),
-        }
+/// Remove the data of deleted files; whether that worked. If not, they stay in the queue.
+pub async fn remove_data(data: &Rc<Data>, files: Vec<(Ino, u64)>) -> bool {
+    if files.is_empty() {
+        return true;
     }
-    removed
+    let removed = data.delete_files(files).await;
+    if let Err(error) = &removed {
+        tracing::warn!(%error, "data of deleted files stays for now");
+    }
+    removed.is_ok()
 }

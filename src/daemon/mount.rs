@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use super::failure::Failure;
 use super::point::{self, ServingLock};
@@ -16,7 +17,7 @@ use crate::fuse::{self, MountOptions, Session, Transport, Wishes};
 /// Exit code when signalled cores do not end in time, as with the real client.
 const FORCED_EXIT: i32 = 11;
 /// How long a signalled mount may take to end.
-const SIGNAL_PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+const SIGNAL_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How requests may travel (`--transport`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

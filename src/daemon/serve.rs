@@ -26,6 +26,8 @@ use crate::vfs::{Vfs, VfsConfig, VfsShared};
 
 /// How long the end of a mount may take before what is left is given up: the time-out of unmount.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
+/// How long the session may take to end; after that other clients end it.
+const SESSION_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The cache and buffers of a mount.
 #[derive(Clone, Debug)]
@@ -163,11 +165,13 @@ impl Server {
             let (meta, data) = self.floors();
             let ending = async {
                 match meta.close_session(self.meta.sid()).await {
-                    Ok(gone) => drop(jobs::remove_data(&data, gone).await),
+                    Ok(gone) => {
+                        jobs::remove_data(&data, gone).await;
+                    }
                     Err(error) => tracing::warn!(%error, "the session stays until it expires"),
                 }
             };
-            if uring::timeout(DRAIN_PATIENCE, ending).await.is_err() {
+            if uring::timeout(SESSION_PATIENCE, ending).await.is_err() {
                 tracing::warn!("metadata is away; the session stays until it expires");
             }
         });

@@ -12,18 +12,38 @@ use crate::stdx::{Permits, oneshot};
 use crate::types::{Ino, SliceId};
 use crate::uring;
 
-/// Objects of a file removed at a time.
+/// Slices, and blocks of one, removed at a time.
 const REMOVALS: usize = 16;
 
 impl Data {
-    /// Remove the data of a deleted file of `length` bytes.
-    pub async fn delete_file(self: &Rc<Self>, ino: Ino, length: u64) -> Result<(), DataError> {
-        let slices = self.slices.drop_chunks(ino, length).await?;
-        let layout = self.shared.config.layout;
-        let keys: Vec<BlockKey> =
-            slices.iter().flat_map(|(id, size)| layout.blocks(*id, *size)).collect();
-        self.remove_blocks(&keys).await?;
-        self.slices.forget_slices(ino, length, slices).await?;
+    /// Remove the data of deleted files (inode, length in bytes), all together.
+    ///
+    /// # Errors
+    /// Of metadata. Objects that cannot be removed keep their slices listed as unused, for garbage
+    /// collection.
+    pub async fn delete_files(self: &Rc<Self>, files: Vec<(Ino, u64)>) -> Result<(), DataError> {
+        let slices = self.slices.drop_chunks(files.clone()).await?;
+        let permits = Permits::new(REMOVALS);
+        let mut removals = Vec::with_capacity(slices.len());
+        for (id, size) in slices {
+            let permit = permits.take().await;
+            let (sender, receiver) = oneshot();
+            let data = Rc::clone(self);
+            uring::spawn(async move {
+                let removed = data.remove_slice(id, size).await;
+                if let Err(error) = &removed {
+                    tracing::warn!(slice = id, %error, "an unused slice stays");
+                }
+                sender.send(removed.is_ok().then_some((id, size)));
+                drop(permit);
+            });
+            removals.push(receiver);
+        }
+        let mut gone = Vec::with_capacity(removals.len());
+        for removal in removals {
+            gone.extend(removal.await.expect("a removal runs to its end"));
+        }
+        self.slices.forget_slices(files, gone).await?;
         Ok(())
     }
 

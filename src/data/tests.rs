@@ -77,15 +77,14 @@ impl Slices for Table {
         })
     }
 
-    fn drop_chunks(&self, _: Ino, _: u64) -> Local<'_, Result<Vec<(SliceId, u32)>, MetaError>> {
+    fn drop_chunks(&self, _: Vec<(Ino, u64)>) -> Local<'_, Result<Vec<(SliceId, u32)>, MetaError>> {
         let records: Vec<_> = self.chunks.borrow_mut().drain().flat_map(|(_, list)| list).collect();
         Box::pin(async move { Ok(records.iter().map(|record| (record.id, record.size)).collect()) })
     }
 
     fn forget_slices(
         &self,
-        _: Ino,
-        _: u64,
+        _: Vec<(Ino, u64)>,
         _: Vec<(SliceId, u32)>,
     ) -> Local<'_, Result<(), MetaError>> {
         self.forgotten.set(true);
@@ -293,7 +292,7 @@ async fn equals_the_model(steps: Vec<Step>, world: World) {
         assert!(world.read(offset, 800_000, model.length).await == model.read(offset, 800_000));
     }
     assert_eq!(world.data.shared.flying(), 0);
-    world.data.delete_file(INO, model.length).await.expect("deleted");
+    world.data.delete_files(vec![(INO, model.length)]).await.expect("deleted");
     assert!(world.table.forgotten.get());
     assert_eq!(world.objects().await, 0);
     assert_eq!(world.data.shared.config.pool.used_pages(), 0);

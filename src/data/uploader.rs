@@ -12,8 +12,14 @@ use super::error::DataError;
 use super::extents::Step;
 use super::shared::File;
 use super::slice::SealedBlock;
+use crate::net::side;
 use crate::object::{BlockKey, StoreError};
+use crate::pages::Page;
+use crate::stage::{Codec, Compression};
 use crate::uring;
+
+/// Blocks from this size on are compressed by a side thread.
+const BULK_BYTES: usize = 128 << 10;
 
 impl Data {
     /// Store the blocks of a step, each as a task of this core.
@@ -68,7 +74,7 @@ impl Data {
         let key = BlockKey { id, index: block.index, size };
         let name = self.shared.config.layout.name(key);
         let kept = self.keeps(size).then(|| block.pages.clone());
-        let body = self.codec.borrow_mut().encode(block.pages);
+        let body = self.encoded(block.pages, size as usize).await;
         let mut tries = self.patience();
         loop {
             let put = self.store.put(name.clone(), body.clone()).await;
@@ -83,6 +89,15 @@ impl Data {
                 return Err(error.into());
             }
         }
+    }
+
+    /// The block as it is stored; what takes long is done aside.
+    async fn encoded(&self, pages: Vec<Page>, len_bytes: usize) -> Vec<Page> {
+        let compression = self.shared.config.compression;
+        if compression == Compression::None || len_bytes < BULK_BYTES {
+            return self.codec.borrow_mut().encode(pages);
+        }
+        side::run(move || Codec::new(compression).encode(pages)).await
     }
 
     /// Whether a block of `size` bytes is kept near after it was written.

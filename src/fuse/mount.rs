@@ -141,10 +141,7 @@ mod tests {
     fn check(how: impl Fn(&Path, &MountOptions) -> io::Result<OwnedFd>) {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().canonicalize().unwrap();
-        let device = match how(&target, &options()) {
-            Ok(device) => device,
-            Err(error) => return eprintln!("skipped: mounting is not allowed here ({error})"),
-        };
+        let device = how(&target, &options()).expect("root may mount, and fusermount3 is there");
         let mut message = [0; 8192];
         let count = rustix::io::read(&device, &mut message).unwrap();
         assert!(count >= 40 && message[4..8] == opcode::INIT.to_ne_bytes());

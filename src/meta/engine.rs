@@ -86,7 +86,8 @@ pub trait Engine {
     /// Register or refresh a session.
     fn put_session(&self, session: Session) -> Local<'_, Result<(), EngineError>>;
 
-    /// Remove a session with its locks; returns the inodes it kept open, still to be deleted.
+    /// Remove a session's locks; returns the inodes it keeps open, still to be deleted. Where it
+    /// keeps none, its own record goes too: until then whoever looks for dead sessions finds it.
     fn end_session(&self, sid: u64) -> Local<'_, Result<Vec<Ino>, EngineError>>;
 
     /// Sessions known, live and dead.

@@ -44,19 +44,17 @@ pub trait Slices {
     /// ENOENT: the file is gone, the caller removes the objects it uploaded.
     fn push(&self, slices: NewSlices) -> Local<'_, Result<Attr, MetaError>>;
 
-    /// Drop a deleted file's chunk lists; the slices (id, size) that nobody refers to any more.
-    /// Their objects may be deleted, then `forget_slices` is called.
+    /// Drop the chunk lists of deleted files (inode, length); the slices (id, size) that nobody
+    /// refers to any more. Their objects may be deleted, then `forget_slices` is called.
     fn drop_chunks(
         &self,
-        ino: Ino,
-        length: u64,
+        files: Vec<(Ino, u64)>,
     ) -> Local<'_, Result<Vec<(SliceId, u32)>, MetaError>>;
 
-    /// The objects of these slices are gone: forget the slices and the queued file.
+    /// The objects of these slices are gone: forget the slices, and take the files off the queue.
     fn forget_slices(
         &self,
-        ino: Ino,
-        length: u64,
+        files: Vec<(Ino, u64)>,
         slices: Vec<(SliceId, u32)>,
     ) -> Local<'_, Result<(), MetaError>>;
 }

@@ -181,8 +181,8 @@ pub struct Patch {
     pub ctime: Option<Time>,
     /// atime becomes the later of stored and this.
     pub atime: Option<Time>,
-    /// Length becomes the larger of stored and this; usedSpace and the statistics of the parent
-    /// directory follow the difference.
+    /// Length becomes the larger of stored and this; usedSpace follows the difference, and so do
+    /// the statistics of directories as [`Mutation::CountGrowth`] moves them.
     pub length_at_least: Option<u64>,
     /// Times are touched only if the stored mtime is at least this much older (ns), or nlink moves.
     pub skip_if_younger_ns: u64,
@@ -272,6 +272,9 @@ pub enum Mutation {
     InitDirStats(Ino),
     /// Move a directory's statistics, if it has any: data length, space, inodes.
     AddDirStats(Ino, i64, i64, i64),
+    /// The length and the space of a file have moved by so much: the statistics of each directory
+    /// that names it follow, once for each name there. A file without a name moves none.
+    CountGrowth(Ino, i64, i64),
     /// Forget a directory's statistics and quota.
     DelDirStats(Ino),
     /// Write (`Some`) or drop (`None`) one holder of a BSD lock.

@@ -45,6 +45,21 @@ fn work(jobs: &Receiver<Job>) {
     }
 }
 
+/// From so many bytes on, copying takes longer than it takes to wake a thread for it.
+const ASIDE_BYTES: usize = 256 << 10;
+
+/// Run `job`, which copies or computes over `len_bytes`, where it holds up the core least: at once
+/// if it is small, on a side thread otherwise.
+///
+/// # Panics
+/// If the job does.
+pub async fn run_sized<T: Send + 'static>(
+    len_bytes: usize,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    if len_bytes < ASIDE_BYTES { job() } else { run(job).await }
+}
+
 /// Run `job` on a side thread. It runs to its end even when nobody waits for it any more, unless
 /// the wait is given up before a place in the queue was free.
 ///

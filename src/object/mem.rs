@@ -1,19 +1,16 @@
 //! A store in memory, shared by name inside the process.
 //!
-//! Owns its bytes: it copies what is put, so that the page pool's budget stays a bound on what
-//! writers hold, and keeps whole buffers of replaced or removed blobs for the next put.
-//! Does not survive the process.
+//! Owns its bytes: pages that are put leave the pool's account, so that its budget stays a bound
+//! on what writers hold. Does not survive the process.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Local, ObjectInfo, Store, StoreError};
+use crate::net::side;
 use crate::pages::{PAGE_BYTES, Page};
 use crate::stdx;
-
-/// Most free buffers kept for reuse: 64 MiB.
-const FREE_BUFFERS_MAX: usize = 1024;
 
 static BUCKETS: Mutex<BTreeMap<String, Arc<Bucket>>> = Mutex::new(BTreeMap::new());
 
@@ -39,12 +36,11 @@ pub struct MemStore {
 #[derive(Default)]
 struct Bucket {
     blobs: Mutex<BTreeMap<String, Arc<Blob>>>,
-    free: Mutex<Vec<Box<[u8]>>>,
 }
 
-/// All buffers are `PAGE_BYTES` long, but the last one has the length of the rest.
 struct Blob {
-    buffers: Vec<Box<[u8]>>,
+    /// All of the same length, but the last one.
+    pages: Vec<Page>,
     len: usize,
     mtime: i64,
 }
@@ -56,36 +52,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Bucket {
     fn put(&self, key: String, body: &[Page]) {
         let len = body.iter().map(|page| page.len()).sum();
-        let mut buffers = self.buffers(len);
-        copy_pages(body, &mut buffers);
-        let blob = Arc::new(Blob { buffers, len, mtime: stdx::now().sec });
-        let replaced = locked(&self.blobs).insert(key, blob);
-        self.recycle(replaced);
-    }
-
-    /// Buffers that hold `len` bytes in all.
-    fn buffers(&self, len: usize) -> Vec<Box<[u8]>> {
-        let whole = len / PAGE_BYTES;
-        let mut buffers = {
-            let mut free = locked(&self.free);
-            let kept = free.len().saturating_sub(whole);
-            free.split_off(kept)
-        };
-        buffers.resize_with(whole, || vec![0; PAGE_BYTES].into());
-        let rest = len % PAGE_BYTES;
-        if rest > 0 {
-            buffers.push(vec![0; rest].into());
-        }
-        buffers
-    }
-
-    /// Keep the whole buffers of a blob that nobody reads any more.
-    fn recycle(&self, blob: Option<Arc<Blob>>) {
-        let Some(blob) = blob.and_then(Arc::into_inner) else { return };
-        let mut free = locked(&self.free);
-        let room = FREE_BUFFERS_MAX.saturating_sub(free.len());
-        let whole = blob.buffers.into_iter().filter(|buffer| buffer.len() == PAGE_BYTES);
-        free.extend(whole.take(room));
+        let blob = Arc::new(Blob { pages: kept(body), len, mtime: stdx::now().sec });
+        locked(&self.blobs).insert(key, blob);
     }
 
     fn get(&self, key: String, offset: u64, into: &mut [u8]) -> Result<usize, StoreError> {
@@ -95,7 +63,7 @@ impl Bucket {
         let mut done = 0;
         while done < count {
             let at = offset + done;
-            let from = &blob.buffers[at / PAGE_BYTES][at % PAGE_BYTES..];
+            let from = &blob.pages[at / PAGE_BYTES][at % PAGE_BYTES..];
             let step = from.len().min(count - done);
             into[done..done + step].copy_from_slice(&from[..step]);
             done += step;
@@ -120,18 +88,14 @@ impl Bucket {
     }
 }
 
-fn copy_pages(body: &[Page], buffers: &mut [Box<[u8]>]) {
-    let mut at = 0;
-    for page in body {
-        let mut rest: &[u8] = page;
-        while !rest.is_empty() {
-            let to = &mut buffers[at / PAGE_BYTES][at % PAGE_BYTES..];
-            let step = to.len().min(rest.len());
-            to[..step].copy_from_slice(&rest[..step]);
-            rest = &rest[step..];
-            at += step;
-        }
+/// The bytes of `body` in whole pages and a rest.
+fn kept(body: &[Page]) -> Vec<Page> {
+    let whole = body.iter().rev().skip(1).all(|page| page.len() == PAGE_BYTES);
+    if whole && body.last().is_none_or(|page| page.len() <= PAGE_BYTES) {
+        return body.iter().map(Page::kept).collect();
     }
+    let all: Vec<u8> = body.iter().flat_map(|page| page.iter().copied()).collect();
+    all.chunks(PAGE_BYTES).map(|piece| Page::from_vec(piece.to_vec())).collect()
 }
 
 impl Store for MemStore {
@@ -148,16 +112,16 @@ impl Store for MemStore {
         offset: u64,
         mut into: Vec<u8>,
     ) -> Local<'_, Result<(Vec<u8>, usize), StoreError>> {
-        Box::pin(async move {
-            let count = self.bucket.get(key, offset, &mut into)?;
+        let bucket = Arc::clone(&self.bucket);
+        Box::pin(side::run_sized(into.len(), move || {
+            let count = bucket.get(key, offset, &mut into)?;
             Ok((into, count))
-        })
+        }))
     }
 
     fn delete(&self, key: String) -> Local<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            let removed = locked(&self.bucket.blobs).remove(&key);
-            self.bucket.recycle(removed);
+            locked(&self.bucket.blobs).remove(&key);
             Ok(())
         })
     }
@@ -202,15 +166,15 @@ mod tests {
     }
 
     #[test]
-    fn buffers_are_used_again() {
-        let pool = Pool::new(4 * PAGE_BYTES);
-        let store = open("recycled");
-        let bytes = vec![7; 2 * PAGE_BYTES + 5];
-        for _ in 0..3 {
-            uring::block_on(store.put("a".into(), body(&pool, &bytes))).unwrap();
-        }
-        assert_eq!(locked(&store.bucket.free).len(), 2);
-        uring::block_on(store.delete("a".into())).unwrap();
-        assert_eq!(locked(&store.bucket.free).len(), 4);
+    fn pieces_of_any_length_are_one_blob() {
+        let store = open("pieces");
+        let bytes: Vec<u8> = (0..3 * PAGE_BYTES as u32).map(|at| (at / 7) as u8).collect();
+        let cuts = [&bytes[..10], &bytes[10..PAGE_BYTES + 3], &bytes[PAGE_BYTES + 3..]];
+        let body = cuts.iter().map(|cut| Page::from_vec(cut.to_vec())).collect();
+        uring::block_on(store.put("a".into(), body)).unwrap();
+        let (read, count) =
+            uring::block_on(store.get("a".into(), 5, vec![0; 2 * PAGE_BYTES])).unwrap();
+        assert!(read[..count] == bytes[5..5 + 2 * PAGE_BYTES]);
+        forget("pieces");
     }
 }

@@ -1,7 +1,7 @@
 //! `PageMut` (one writer) becomes `Page` (many readers), never the other way.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::stdx::Gate;
@@ -58,7 +58,8 @@ impl Pool {
         });
         taken.ok()?;
         let memory = self.lock().pop().unwrap_or_else(|| vec![0; PAGE_BYTES].into_boxed_slice());
-        Some(PageMut { memory: Some(memory), pool: Arc::clone(self) })
+        let counted = AtomicBool::new(true);
+        Some(PageMut { memory: Some(memory), pool: Arc::clone(self), counted })
     }
 
     /// Announce interest in returning pages. No wake-up is lost if `take` is tried after this.
@@ -77,9 +78,20 @@ impl Pool {
         self.limit
     }
 
-    fn give_back(&self, memory: Box<[u8]>) {
+    /// Memory comes home; it is kept while it and what is handed out stay inside the limit.
+    fn give_back(&self, memory: Box<[u8]>, counted: bool) {
         assert_eq!(memory.len(), PAGE_BYTES, "only whole pages come home");
-        self.lock().push(memory);
+        let mut free = self.lock();
+        if counted || free.len() + self.used_pages() < self.limit {
+            free.push(memory);
+        }
+        drop(free);
+        if counted {
+            self.uncount();
+        }
+    }
+
+    fn uncount(&self) {
         let before = self.used.fetch_sub(1, Ordering::SeqCst);
         assert!(before > 0, "a page came home twice");
         if self.waiting.load(Ordering::SeqCst) > 0 {
@@ -96,6 +108,8 @@ impl Pool {
 pub struct PageMut {
     memory: Option<Box<[u8]>>,
     pool: Arc<Pool>,
+    /// Whether it counts towards the pool's limit.
+    counted: AtomicBool,
 }
 
 impl PageMut {
@@ -119,7 +133,7 @@ impl PageMut {
 impl Drop for PageMut {
     fn drop(&mut self) {
         if let Some(memory) = self.memory.take() {
-            self.pool.give_back(memory);
+            self.pool.give_back(memory, *self.counted.get_mut());
         }
     }
 }
@@ -151,6 +165,20 @@ impl Page {
     pub fn zeros(len: usize) -> Self {
         static ZEROS: OnceLock<Page> = OnceLock::new();
         ZEROS.get_or_init(|| Self::from_vec(vec![0; PAGE_BYTES])).piece(0, len)
+    }
+
+    /// The same bytes outside of every budget: a whole page leaves its pool's account as it is,
+    /// anything else is copied.
+    pub fn kept(&self) -> Self {
+        match &*self.memory {
+            Memory::Pooled(page) if self.len == PAGE_BYTES => {
+                if page.counted.swap(false, Ordering::AcqRel) {
+                    page.pool.uncount();
+                }
+                self.clone()
+            }
+            _ => Self::from_vec(self.to_vec()),
+        }
     }
 
     /// A smaller piece of the same memory; offsets count inside this piece.
@@ -198,6 +226,24 @@ mod tests {
         assert_eq!((clone.len(), pool.used_pages()), (5, 1));
         drop(clone);
         assert_eq!(pool.used_pages(), 0);
+    }
+
+    #[test]
+    fn kept_pages_leave_the_budget_and_their_memory_comes_home_all_the_same() {
+        let pool = Pool::new(PAGE_BYTES);
+        let mut page = pool.take().expect("a page");
+        page.bytes_mut()[7] = 9;
+        let page = page.seal(0, PAGE_BYTES);
+        let kept = page.kept();
+        assert_eq!((kept[7], pool.used_pages()), (9, 0));
+        drop(page.kept());
+        drop(page);
+        assert_eq!(pool.used_pages(), 0, "it leaves once");
+        let other = pool.take().expect("there is room again");
+        drop(kept);
+        assert_eq!(pool.lock().len(), 0, "more than the limit is not held");
+        let piece = other.seal(3, 5);
+        assert_eq!((piece.kept().len(), pool.used_pages()), (5, 1));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod config;
 mod content;
 mod dir;
 mod dispatch;
+mod doomed;
 mod error;
 mod file;
 mod handle;

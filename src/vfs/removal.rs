@@ -6,14 +6,16 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::dispatch::Vfs;
 use super::inode::{End, Inode};
-use crate::limits::{DELETIONS_MAX, DELETIONS_WAITING_MAX};
 use crate::meta::Removed;
 use crate::types::{FileType, Ino};
 use crate::uring;
+
+/// How long deleted files gather before their data is removed.
+const GATHER: Duration = Duration::from_millis(50);
 
 impl Vfs {
     /// A non-directory lost a name.
@@ -71,21 +73,19 @@ impl Vfs {
         self.shared.inodes.remove(ino);
     }
 
-    /// Remove the data of a deleted file in the background.
+    /// Remove the data of a deleted file in the background, together with that of others.
     fn delete_later(self: &Rc<Self>, ino: Ino, length: u64) {
-        if self.shared.deletions_begun.fetch_add(1, Ordering::Relaxed) >= DELETIONS_WAITING_MAX {
-            self.shared.deletions_begun.fetch_sub(1, Ordering::Relaxed);
+        if !self.shared.doomed.add((ino, length)) {
             return;
         }
         let vfs = Rc::clone(self);
         uring::spawn(async move {
-            let _permit = vfs.shared.deletions.take().await;
-            if !vfs.shared.ending.load(Ordering::Acquire)
-                && let Err(error) = vfs.data.delete_file(ino, length).await
-            {
-                tracing::warn!(%ino, %error, "data of a deleted file stays");
+            uring::sleep(GATHER).await;
+            while let Some(files) = vfs.shared.doomed.take() {
+                if let Err(error) = vfs.data.delete_files(files).await {
+                    tracing::warn!(%error, "data of deleted files stays for now");
+                }
             }
-            vfs.shared.deletions_begun.fetch_sub(1, Ordering::Relaxed);
         });
     }
 
@@ -94,13 +94,6 @@ impl Vfs {
         if let Err(error) = self.data.flush_all().await {
             tracing::error!(%error, "not everything could be stored before the end");
         }
-        // One core waits for the removals of all: two would each wait for what the other holds.
-        if self.shared.ending.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let mut all = Vec::with_capacity(DELETIONS_MAX);
-        for _ in 0..DELETIONS_MAX {
-            all.push(self.shared.deletions.take().await);
-        }
+        self.shared.doomed.end().await;
     }
 }

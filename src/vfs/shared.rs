@@ -3,16 +3,14 @@
 //! Owns nothing but the list. Every lock behind it is short: nothing waits while holding one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use super::changes::Changes;
 use super::dir::Listings;
+use super::doomed::Doomed;
 use super::handle::Handles;
 use super::inode::Inodes;
 use super::interrupt::Interrupts;
 use super::told::Told;
-use crate::limits::DELETIONS_MAX;
-use crate::stdx::Permits;
 
 /// One per mount.
 pub struct VfsShared {
@@ -22,12 +20,7 @@ pub struct VfsShared {
     pub(super) told: Told,
     pub(super) listings: Listings,
     pub(super) interrupts: Interrupts,
-    /// Deleted files whose data is removed at a time.
-    pub(super) deletions: Arc<Permits>,
-    /// Deleted files that wait for that, or are at it.
-    pub(super) deletions_begun: AtomicUsize,
-    /// The mount ends: what waits stays in the volume's queue.
-    pub(super) ending: AtomicBool,
+    pub(super) doomed: Doomed,
 }
 
 impl VfsShared {
@@ -40,9 +33,7 @@ impl VfsShared {
             told: Told::default(),
             listings: Listings::default(),
             interrupts: Interrupts::default(),
-            deletions: Permits::new(DELETIONS_MAX),
-            deletions_begun: AtomicUsize::new(0),
-            ending: AtomicBool::new(false),
+            doomed: Doomed::default(),
         })
     }
 }

@@ -10,6 +10,9 @@ use crate::meta::slices::{MetaError, NewSlices, Slices};
 use crate::meta::txn::{Commit, Counter, Expect, Key, Mutation, Outcome, Value};
 use crate::types::{Attr, CHUNK_BYTES, Ino, SliceId, SliceRecord};
 
+/// Chunk lists, and reference counts, asked for in one fetch.
+const CHUNKS_AT_A_TIME: usize = 256;
+
 impl Meta {
     /// Change the length; the attributes afterwards.
     pub async fn truncate(&self, ino: Ino, length: u64) -> Result<Attr, MetaError> {
@@ -142,23 +145,19 @@ impl Slices for Meta {
 
     fn drop_chunks(
         &self,
-        ino: Ino,
-        length: u64,
+        files: Vec<(Ino, u64)>,
     ) -> Local<'_, Result<Vec<(SliceId, u32)>, MetaError>> {
         Box::pin(async move {
             let mut freed = Vec::new();
-            for index in 0..length.div_ceil(CHUNK_BYTES) as u32 {
-                let records = self.chunk(ino, index).await?;
-                let mut commit = Commit {
-                    expects: vec![Expect::ChunkPrefix(ino, index, records.clone())],
-                    mutations: vec![Mutation::DelChunk(ino, index)],
-                    returns: vec![],
-                };
-                for record in records.iter().filter(|record| record.id > 0) {
-                    commit.mutations.push(Mutation::AddSliceRef(record.id, record.size, -1));
-                    freed.push((record.id, record.size));
+            let mut places = files.iter().flat_map(|(ino, length)| {
+                (0..length.div_ceil(CHUNK_BYTES) as u32).map(|index| (*ino, index))
+            });
+            loop {
+                let some: Vec<_> = places.by_ref().take(CHUNKS_AT_A_TIME).collect();
+                if some.is_empty() {
+                    break;
                 }
-                self.engine.commit(commit).await?;
+                self.drop_lists(&some, &mut freed).await?;
             }
             freed.sort_unstable();
             freed.dedup();
@@ -168,14 +167,13 @@ impl Slices for Meta {
 
     fn forget_slices(
         &self,
-        ino: Ino,
-        length: u64,
+        files: Vec<(Ino, u64)>,
         slices: Vec<(SliceId, u32)>,
     ) -> Local<'_, Result<(), MetaError>> {
         Box::pin(async move {
-            let mut mutations: Vec<_> =
-                slices.into_iter().map(|(id, size)| Mutation::ForgetSlice(id, size)).collect();
-            mutations.push(Mutation::UnqueueFile(ino, length));
+            let forget = slices.into_iter().map(|(id, size)| Mutation::ForgetSlice(id, size));
+            let unqueue = files.into_iter().map(|(ino, length)| Mutation::UnqueueFile(ino, length));
+            let mutations = forget.chain(unqueue).collect();
             self.engine.commit(Commit { mutations, ..Commit::default() }).await?;
             Ok(())
         })
@@ -183,19 +181,57 @@ impl Slices for Meta {
 }
 
 impl Meta {
+    /// Drop these chunk lists together, or one by one if somebody still appends to one of them.
+    async fn drop_lists(
+        &self,
+        places: &[(Ino, u32)],
+        freed: &mut Vec<(SliceId, u32)>,
+    ) -> Result<(), MetaError> {
+        let keys: Vec<_> = places.iter().map(|(ino, index)| Key::Chunk(*ino, *index)).collect();
+        let lists = self.engine.fetch(&keys).await?;
+        let mut drops = Vec::new();
+        for ((ino, index), list) in places.iter().zip(lists) {
+            let Value::Chunk(records) = list else { unreachable!("a chunk was asked for") };
+            let slices = records.iter().filter(|record| record.id > 0);
+            freed.extend(slices.map(|record| (record.id, record.size)));
+            if !records.is_empty() {
+                drops.push(drop_list(*ino, *index, records));
+            }
+        }
+        let mut together = Commit::default();
+        for commit in &drops {
+            together.expects.extend_from_slice(&commit.expects);
+            together.mutations.extend_from_slice(&commit.mutations);
+        }
+        if let Outcome::Conflict(_) = self.engine.commit(together).await? {
+            for commit in drops {
+                self.engine.commit(commit).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Those of the slices that no record refers to.
     async fn unreferenced(
         &self,
         slices: Vec<(SliceId, u32)>,
     ) -> Result<Vec<(SliceId, u32)>, MetaError> {
-        let keys: Vec<_> = slices.iter().map(|(id, size)| Key::SliceRef(*id, *size)).collect();
-        let counts = self.engine.fetch(&keys).await?;
-        let gone = |value: &Value| matches!(value, Value::SliceRef(count) if *count <= 0);
-        Ok(slices
-            .into_iter()
-            .zip(&counts)
-            .filter(|(_, count)| gone(count))
-            .map(|(slice, _)| slice)
-            .collect())
+        let mut gone = Vec::with_capacity(slices.len());
+        for some in slices.chunks(CHUNKS_AT_A_TIME) {
+            let keys: Vec<_> = some.iter().map(|(id, size)| Key::SliceRef(*id, *size)).collect();
+            let counts = self.engine.fetch(&keys).await?;
+            let unused = |value: &Value| matches!(value, Value::SliceRef(count) if *count <= 0);
+            let found = some.iter().zip(&counts).filter(|(_, count)| unused(count));
+            gone.extend(found.map(|(slice, _)| *slice));
+        }
+        Ok(gone)
     }
+}
+
+/// Drop a chunk's list if it is still this one; its slices lose a reference each.
+fn drop_list(ino: Ino, index: u32, records: Vec<SliceRecord>) -> Commit {
+    let mut mutations = vec![Mutation::DelChunk(ino, index)];
+    let slices = records.iter().filter(|record| record.id > 0);
+    mutations.extend(slices.map(|record| Mutation::AddSliceRef(record.id, record.size, -1)));
+    Commit { expects: vec![Expect::ChunkPrefix(ino, index, records)], mutations, returns: vec![] }
 }

@@ -25,7 +25,7 @@ use super::plan::Rules;
 use super::slices::MetaError;
 use super::txn::{Commit, Counter, Expect, Key, Outcome, Value};
 use crate::stdx::now;
-use crate::types::{Attr, Ino};
+use crate::types::{Attr, FileType, Ino};
 use seen::Seen;
 
 /// Inode ids taken at a time.
@@ -130,47 +130,90 @@ impl Meta {
         self.next_id(&self.shared.inodes, Counter::NextInode, INODE_BATCH).await.map(Ino)
     }
 
+    /// Fetch, plan, commit; on a conflict fetch and plan again. A plan without a commit is done.
+    async fn decide<T>(
+        &self,
+        keys: impl AsRef<[Key]>,
+        plan: impl FnMut(&[Value]) -> Result<(Option<Commit>, T), Errno>,
+    ) -> Result<(T, Vec<Option<Attr>>), MetaError> {
+        self.decide_from(false, keys.as_ref(), |_| None, plan).await
+    }
+
     /// As [`Self::decide`], but begin from what was seen lately: when that still holds, the commit
     /// is the only round trip.
     async fn decide_warm<T>(
         &self,
         keys: impl AsRef<[Key]>,
-        mut plan: impl FnMut(&[Value]) -> Result<(Option<Commit>, T), Errno>,
+        plan: impl FnMut(&[Value]) -> Result<(Option<Commit>, T), Errno>,
     ) -> Result<(T, Vec<Option<Attr>>), MetaError> {
-        self.writable()?;
-        // A refusal that rests on a guess is no refusal yet.
-        if let Some(guessed) = self.shared.seen.guess(keys.as_ref())
-            && let Ok((Some(commit), result)) = plan(&guessed)
-            && let Outcome::Applied(nodes) = self.engine.commit(commit).await?
-        {
-            return Ok((result, nodes));
-        }
-        self.decide(keys, plan).await
+        self.decide_from(true, keys.as_ref(), |_| None, plan).await
     }
 
-    /// Fetch, plan, commit; on a conflict fetch and plan again. A plan without a commit is done.
-    async fn decide<T>(
+    /// As [`Self::decide_warm`], where what is known tells what else must be: `ask` names one more
+    /// key at a time, and its value comes behind the others.
+    async fn decide_asking<T>(
         &self,
         keys: impl AsRef<[Key]>,
+        ask: impl Fn(&[Value]) -> Option<Key>,
+        plan: impl FnMut(&[Value]) -> Result<(Option<Commit>, T), Errno>,
+    ) -> Result<(T, Vec<Option<Attr>>), MetaError> {
+        self.decide_from(true, keys.as_ref(), ask, plan).await
+    }
+
+    async fn decide_from<T>(
+        &self,
+        mut may_guess: bool,
+        keys: &[Key],
+        ask: impl Fn(&[Value]) -> Option<Key>,
         mut plan: impl FnMut(&[Value]) -> Result<(Option<Commit>, T), Errno>,
     ) -> Result<(T, Vec<Option<Attr>>), MetaError> {
         self.writable()?;
         for _ in 0..TRIES {
-            let found = self.fetch(keys.as_ref()).await?;
-            let (commit, result) = plan(&found)?;
+            let (found, guessed) = self.know(may_guess, keys, &ask).await?;
+            may_guess = false;
+            let (commit, result) = match plan(&found) {
+                // A refusal that rests on a guess is no refusal yet.
+                Err(_) | Ok((None, _)) if guessed => continue,
+                planned => planned?,
+            };
             let Some(commit) = commit else { return Ok((result, Vec::new())) };
             // Only these two are final; whatever else moved is planned for again.
             let finals: Vec<Option<Errno>> = commit.expects.iter().map(final_refusal).collect();
             match self.engine.commit(commit).await? {
                 Outcome::Applied(nodes) => return Ok((result, nodes)),
                 Outcome::Conflict(index) => {
-                    if let Some(errno) = finals[index] {
+                    if let Some(errno) = finals[index].filter(|_| !guessed) {
                         return Err(errno.into());
                     }
                 }
             }
         }
         Err(Errno::AGAIN.into())
+    }
+
+    /// Values of `keys` and of what `ask` wants to know besides, and whether any is a guess.
+    async fn know(
+        &self,
+        may_guess: bool,
+        keys: &[Key],
+        ask: &impl Fn(&[Value]) -> Option<Key>,
+    ) -> Result<(Vec<Value>, bool), MetaError> {
+        let guess = |keys: &[Key]| may_guess.then(|| self.shared.seen.guess(keys)).flatten();
+        let (mut values, mut guessed) = match guess(keys) {
+            Some(values) => (values, true),
+            None => (self.fetch(keys).await?, false),
+        };
+        while let Some(key) = ask(&values) {
+            let key = std::slice::from_ref(&key);
+            match guess(key) {
+                Some(more) => {
+                    guessed = true;
+                    values.extend(more);
+                }
+                None => values.extend(self.fetch(key).await?),
+            }
+        }
+        Ok((values, guessed))
     }
 
     /// Fetch, and keep what was seen.
@@ -209,6 +252,14 @@ fn found_in(value: &Value) -> Result<Option<super::plan::remove::Found<'_>>, Err
         Value::EntryNode(None) => Ok(None),
         Value::EntryNode(Some((kind, ino, Some(attr)))) => Ok(Some((*kind, *ino, attr))),
         Value::EntryNode(Some((_, _, None))) => Err(Errno::IO),
+        other => unreachable!("a name was asked for, not {other:?}"),
+    }
+}
+
+/// What a name stands for, if anything.
+fn entry_in(value: &Value) -> Option<(FileType, Ino)> {
+    match value {
+        Value::Entry(found) => *found,
         other => unreachable!("a name was asked for, not {other:?}"),
     }
 }

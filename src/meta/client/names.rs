@@ -2,15 +2,16 @@
 
 use rustix::io::Errno;
 
-use super::{Meta, found_in, node_in, now};
+use super::{Meta, entry_in, found_in, node_in, now};
+use crate::limits::ANCESTORS_MAX;
 use crate::meta::engine::DirEntry;
 use crate::meta::plan::create::{NewNode, create, create_unnamed};
-use crate::meta::plan::remove::{Removed, rmdir, unlink};
-use crate::meta::plan::rename::{EXCHANGE, Manner, NO_REPLACE, Side, rename};
+use crate::meta::plan::remove::{Fate, Removed, rmdir, trash_key, unlink};
+use crate::meta::plan::rename::{EXCHANGE, Ends, Manner, NO_REPLACE, Side, above, rename};
 use crate::meta::plan::{Rules, Who, link};
 use crate::meta::slices::MetaError;
-use crate::meta::txn::Key;
-use crate::types::{Attr, FileType, Ino, NAME_BYTES_MAX};
+use crate::meta::txn::{Key, Value};
+use crate::types::{Attr, Ino, NAME_BYTES_MAX};
 
 /// A node that was made.
 #[derive(Clone, Debug)]
@@ -30,6 +31,22 @@ fn good_name(name: &[u8]) -> Result<(), Errno> {
         _ if name.contains(&b'/') || name.contains(&0) => Err(Errno::INVAL),
         _ => Ok(()),
     }
+}
+
+/// A directory and a name in it.
+type Place<'a> = (Ino, &'a [u8]);
+
+/// Both ends of a rename, as the first four values tell them.
+fn ends<'a>(
+    ((dir, name), (new_dir, new_name)): (Place<'a>, Place<'a>),
+    found: &'a [Value],
+) -> Result<Ends<'a>, Errno> {
+    Ok(Ends {
+        source: found_in(&found[1])?.ok_or(Errno::NOENT)?,
+        target: found_in(&found[3])?,
+        from: Side { dir, parent: node_in(&found[0])?, name },
+        to: Side { dir: new_dir, parent: node_in(&found[2])?, name: new_name },
+    })
 }
 
 impl Meta {
@@ -116,7 +133,7 @@ impl Meta {
         let made = self
             .decide_warm(&keys, |found| {
                 let parent = node_in(&found[0])?;
-                if found[1] != crate::meta::txn::Value::Entry(None) {
+                if found[1] != Value::Entry(None) {
                     return Err(Errno::EXIST);
                 }
                 create((dir, parent), name, ino, new, who, &rules, now())
@@ -165,9 +182,16 @@ impl Meta {
         let dir = self.real(dir);
         let rules = self.rules_for_removal(dir).await?;
         let keys = [Key::Node(dir), Key::EntryNode(dir, name.into())];
-        let done = self.decide_warm(&keys, |found| {
+        // A name that was not asked for in the trash does not matter.
+        let ask = |found: &[Value]| match found {
+            [_, target] => trash_key((dir, name), found_in(target).ok()??, &rules),
+            _ => None,
+        };
+        let done = self.decide_asking(&keys, ask, |found| {
             let target = found_in(&found[1])?.ok_or(Errno::NOENT)?;
-            unlink((dir, node_in(&found[0])?), name, target, is_open(target.1), who, &rules, now())
+            let fate =
+                Fate { is_open: is_open(target.1), in_trash: found.get(2).and_then(entry_in) };
+            unlink((dir, node_in(&found[0])?), name, target, fate, who, &rules, now())
                 .map(|(commit, removed)| (Some(commit), removed))
         });
         let (removed, nodes) = done.await?;
@@ -175,7 +199,8 @@ impl Meta {
         Ok((removed, self.returned(dir, nodes)))
     }
 
-    /// Take away an empty directory; its inode, and the attributes of `dir` afterwards.
+    /// Take away an empty directory; its inode, and the attributes of `dir` afterwards. The folders
+    /// of the trash stay: mounts go on to put into them what is removed.
     pub async fn rmdir(
         &self,
         dir: Ino,
@@ -185,6 +210,7 @@ impl Meta {
         match name {
             b"." => return Err(Errno::INVAL.into()),
             b".." => return Err(Errno::NOTEMPTY.into()),
+            _ if dir == Ino::TRASH => return Err(Errno::PERM.into()),
             _ => self.changeable(dir, name, who)?,
         }
         let dir = self.real(dir);
@@ -237,7 +263,9 @@ impl Meta {
         }
         self.changeable(dir, name, who)?;
         self.changeable(new_dir, new_name, who)?;
-        if new_dir.is_trash() {
+        // Nothing gets into the trash but by a removal, which relies on the names there.
+        let into_trash = new_dir.is_trash() || dir.is_trash() && flags & EXCHANGE != 0;
+        if into_trash || dir == Ino::TRASH {
             return Err(Errno::PERM.into());
         }
         let (dir, new_dir) = (self.real(dir), self.real(new_dir));
@@ -246,56 +274,40 @@ impl Meta {
         } else {
             self.shared.rules()
         };
-        if dir != new_dir {
-            self.not_below_itself((dir, name), new_dir).await?;
-        }
         let keys = [
             Key::Node(dir),
             Key::EntryNode(dir, name.into()),
             Key::Node(new_dir),
             Key::EntryNode(new_dir, new_name.into()),
         ];
-        let done = self.decide_warm(&keys, |found| {
-            let source = found_in(&found[1])?.ok_or(Errno::NOENT)?;
-            let target = found_in(&found[3])?;
-            let from = Side { dir, parent: node_in(&found[0])?, name };
-            let to = Side { dir: new_dir, parent: node_in(&found[2])?, name: new_name };
-            let open = target.is_some_and(|target| is_open(target.1));
-            rename(
-                &from,
-                &to,
-                source,
-                target,
-                &Manner { flags, is_open: open, who, rules: &rules },
-                now(),
-            )
-            .map(|renamed| match renamed {
-                Some((commit, removed)) => (Some(commit), (source.1, target.map(|t| t.1), removed)),
-                None => (None, (source.1, None, None)),
+        let names = ((dir, name), (new_dir, new_name));
+        let ask = |found: &[Value]| {
+            let (ends, more) = (ends(names, found).ok()?, &found[keys.len()..]);
+            let replaced = ends.target.filter(|_| flags & EXCHANGE == 0 && more.is_empty());
+            let kept = replaced.and_then(|target| trash_key((new_dir, new_name), target, &rules));
+            let climb = || above(&ends, flags, more).err().map(Key::Node);
+            kept.or_else(climb).filter(|_| more.len() < ANCESTORS_MAX)
+        };
+        let done = self.decide_asking(&keys, ask, |found| {
+            let (ends, more) = (ends(names, found)?, &found[keys.len()..]);
+            let (source, target) = (ends.source.1, ends.target.map(|target| target.1));
+            let in_trash = match more.first() {
+                Some(Value::Entry(found)) => *found,
+                _ => None,
+            };
+            let fate = Fate { is_open: target.is_some_and(is_open), in_trash };
+            // Only what was not asked to the end is not known.
+            let above = above(&ends, flags, more).map_err(|_| Errno::LOOP)?;
+            let manner = Manner { flags, fate, above, who, rules: &rules };
+            Ok(match rename(&ends, &manner, now())? {
+                Some((commit, removed)) => (Some(commit), (source, target, removed)),
+                None => (None, (source, None, None)),
             })
         });
         let (moved, replaced, removed) = done.await?.0;
         self.gone(dir, name, moved);
         self.gone(new_dir, new_name, replaced.unwrap_or(moved));
         Ok(removed)
-    }
-
-    /// A directory never moves below itself.
-    async fn not_below_itself(
-        &self,
-        (dir, name): (Ino, &[u8]),
-        new_dir: Ino,
-    ) -> Result<(), MetaError> {
-        let found = self.engine.fetch(&[Key::EntryNode(dir, name.into())]).await?;
-        let Some((FileType::Dir, moved, _)) = found_in(&found[0])? else { return Ok(()) };
-        let mut at = new_dir;
-        while at != Ino::ROOT && at != self.shared.root && !at.is_trash() {
-            if at == moved {
-                return Err(Errno::INVAL.into());
-            }
-            at = self.node(at).await?.parent;
-        }
-        Ok(())
     }
 
     /// One more name for a node; its attributes afterwards.
@@ -309,7 +321,7 @@ impl Meta {
         let rules = self.shared.rules();
         let (_, nodes) = self
             .decide_warm(&keys, |found| {
-                if found[2] != crate::meta::txn::Value::Entry(None) {
+                if found[2] != Value::Entry(None) {
                     return Err(Errno::EXIST);
                 }
                 link::link(

@@ -6,7 +6,7 @@ use super::{Meta, node_in, now};
 use crate::meta::engine::EngineError;
 use crate::meta::plan::Who;
 use crate::meta::plan::attr::{Wanted, setattr};
-use crate::meta::plan::remove::drop_sustained;
+use crate::meta::plan::remove::{drop_sustained, forget_sustained};
 use crate::meta::slices::MetaError;
 use crate::meta::txn::{Commit, Counter, Expect, Flock, Key, LockOwner, Mutation, Plock, Value};
 use crate::types::{Attr, FileType, Ino, Name, Time};
@@ -116,7 +116,8 @@ impl Meta {
                 Value::Node(Some(node)) if node.nlink == 0 => {
                     (Some(drop_sustained(ino, node, sid, now())), Some(node.length))
                 }
-                _ => (None, None),
+                Value::Node(node) => (Some(forget_sustained(ino, node.as_ref(), sid)), None),
+                other => unreachable!("a node was asked for, not {other:?}"),
             })
         });
         Ok(done.await?.0)

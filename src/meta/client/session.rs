@@ -12,6 +12,10 @@ use crate::meta::txn::Counter;
 use crate::stdx::calendar::utc;
 use crate::types::{FileType, Ino};
 
+/// How often a session that is ended is asked for what it keeps; a client that is not dead may go
+/// on to keep more.
+const END_ROUNDS: usize = 4;
+
 impl Meta {
     /// Sessions in the volume, live and dead.
     pub async fn sessions(&self) -> Result<Vec<Session>, MetaError> {
@@ -37,12 +41,19 @@ impl Meta {
         Ok(self.engine.put_session(Session { sid, expire: now().sec + lifetime_s, info }).await?)
     }
 
-    /// End a session: locks go, inodes it kept open go; those, with their lengths.
+    /// End a session: locks go, inodes it kept open go; those, with their lengths. Its record goes
+    /// last: if this does not come to its end, whoever finds the session dead does it again.
     pub async fn close_session(&self, sid: u64) -> Result<Vec<(Ino, u64)>, MetaError> {
         let mut gone = Vec::new();
-        for ino in self.engine.end_session(sid).await? {
-            if let Some(length) = self.drop_sustained_of(sid, ino).await? {
-                gone.push((ino, length));
+        for _ in 0..END_ROUNDS {
+            let kept = self.engine.end_session(sid).await?;
+            if kept.is_empty() {
+                break;
+            }
+            for ino in kept {
+                if let Some(length) = self.drop_sustained_of(sid, ino).await? {
+                    gone.push((ino, length));
+                }
             }
         }
         Ok(gone)

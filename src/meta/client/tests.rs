@@ -1,6 +1,7 @@
 //! Operations on engines that outlive a mount, held against what is recounted.
 
 mod lives;
+mod trips;
 
 use rustix::io::Errno;
 
@@ -11,6 +12,7 @@ use crate::meta::plan::create::NewNode;
 use crate::meta::redis::tests::server::TestServer;
 use crate::meta::slices::{NewSlices, Slices};
 use crate::meta::sqlite::SqliteFile;
+use crate::meta::txn::Mutation;
 use crate::types::{FileType, SliceRecord, Time, charged_bytes};
 use crate::uring::block_on;
 
@@ -130,13 +132,13 @@ fn slices_grow_files_and_go_with_them() {
         let length = meta.getattr(f).await.unwrap().length;
         assert!(meta.unlink(Ino::ROOT, b"f", ROOT, &|_| false).await.unwrap().0.delete_data);
         assert_eq!(
-            meta.drop_chunks(f, length).await.unwrap(),
+            meta.drop_chunks(vec![(f, length)]).await.unwrap(),
             [],
             "the copy still refers to the slice"
         );
         assert!(meta.unlink(Ino::ROOT, b"g", ROOT, &|_| false).await.unwrap().0.delete_data);
-        assert_eq!(meta.drop_chunks(g, 5010).await.unwrap(), [(id, 9000)]);
-        meta.forget_slices(g, 5010, vec![(id, 9000)]).await.unwrap();
+        assert_eq!(meta.drop_chunks(vec![(g, 5010)]).await.unwrap(), [(id, 9000)]);
+        meta.forget_slices(vec![(g, 5010)], vec![(id, 9000)]).await.unwrap();
         recount(meta).await;
     });
 }
@@ -151,6 +153,34 @@ fn an_open_file_outlives_its_name() {
         meta.truncate(f, 70_000).await.unwrap();
         assert_eq!(meta.drop_sustained(f).await.unwrap(), Some(70_000));
         assert_eq!(errno(meta.getattr(f).await), Errno::NOENT);
+        recount(meta).await;
+    });
+}
+
+#[test]
+fn a_session_goes_with_the_last_it_keeps() {
+    on_each_engine(async |meta| {
+        let sid = meta.open_session("{}".into(), -9).await.unwrap();
+        for name in [b"f", b"g"] {
+            let ino = meta.create(Ino::ROOT, name, &new(FileType::File), ROOT).await.unwrap().ino;
+            meta.truncate(ino, 70_000).await.unwrap();
+            meta.unlink(Ino::ROOT, name, ROOT, &|_| true).await.unwrap();
+        }
+        let gone = Ino(1 << 40);
+        let stale = vec![Mutation::PutSustained(sid, gone)];
+        let named = meta.create(Ino::ROOT, b"h", &new(FileType::File), ROOT).await.unwrap().ino;
+        let linked = vec![Mutation::PutSustained(sid, named)];
+        for mutations in [stale, linked] {
+            let commit = Commit { mutations, ..Commit::default() };
+            meta.engine().commit(commit).await.unwrap();
+        }
+        // One that died half-way: locks are gone, nothing else.
+        assert_eq!(meta.engine().end_session(sid).await.unwrap().len(), 4);
+        let known = meta.sessions().await.unwrap();
+        assert_eq!(known.iter().map(|session| session.sid).collect::<Vec<_>>(), [sid]);
+        assert_eq!(meta.close_session(sid).await.unwrap().len(), 2);
+        assert_eq!(meta.sessions().await.unwrap(), []);
+        assert_eq!(meta.getattr(named).await.unwrap().nlink, 1);
         recount(meta).await;
     });
 }

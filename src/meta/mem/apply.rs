@@ -151,6 +151,7 @@ impl Volume {
             Mutation::AddDirStats(dir, length, space, inodes) => {
                 self.add_dir_stats(dir, [length, space, inodes]);
             }
+            Mutation::CountGrowth(ino, length, space) => self.count_growth(ino, length, space),
             Mutation::DelDirStats(dir) => {
                 let Some(found) = self.dirs.get_mut(&dir) else { return };
                 found.stats = None;
@@ -175,11 +176,19 @@ impl Volume {
         if attr.length == length_before {
             return;
         }
-        let (kind, length, parent) = (attr.kind, attr.length, attr.parent);
-        let grown = charged_bytes(kind, length) - charged_bytes(kind, length_before);
+        let longer = attr.length as i64 - length_before as i64;
+        let grown = charged_bytes(attr.kind, attr.length) - charged_bytes(attr.kind, length_before);
         *self.counter_mut(Counter::UsedSpace) += grown;
-        if parent != Ino(0) {
-            self.add_dir_stats(parent, [length as i64 - length_before as i64, grown, 0]);
+        self.count_growth(ino, longer, grown);
+    }
+
+    fn count_growth(&mut self, ino: Ino, length: i64, space: i64) {
+        let Some(attr) = self.nodes.get(&ino).filter(|attr| attr.nlink > 0) else { return };
+        if attr.parent != Ino(0) {
+            return self.add_dir_stats(attr.parent, [length, space, 0]);
+        }
+        for (dir, links) in self.parents.get(&ino).cloned().unwrap_or_default() {
+            self.add_dir_stats(dir, [length * links, space * links, 0]);
         }
     }
 

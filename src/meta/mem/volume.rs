@@ -166,9 +166,8 @@ impl Volume {
         names.map(entry).collect()
     }
 
-    /// The session and its locks go; what it kept open stays listed until it is deleted.
+    /// A session's locks go, and itself when it keeps nothing open.
     pub(super) fn end_session(&mut self, sid: u64) -> Vec<Ino> {
-        self.sessions.remove(&sid);
         self.flocks.retain(|_, held| {
             held.retain(|owner, _| owner.sid != sid);
             !held.is_empty()
@@ -177,7 +176,11 @@ impl Volume {
             held.retain(|owner, _| owner.sid != sid);
             !held.is_empty()
         });
-        self.sustained.get(&sid).into_iter().flatten().copied().collect()
+        let kept: Vec<_> = self.sustained.get(&sid).into_iter().flatten().copied().collect();
+        if kept.is_empty() {
+            self.sessions.remove(&sid);
+        }
+        kept
     }
 
     pub(super) fn queued_files(&self, before: i64, limit: usize) -> Vec<(Ino, u64)> {

@@ -87,13 +87,9 @@ fn resize(ino: Ino, node: &Attr, length: u64, rules: &Rules, now: Time) -> Commi
     if space != 0 {
         mutations.push(Mutation::Add(Counter::UsedSpace, space));
     }
-    if length != node.length && node.parent != Ino(0) {
-        mutations.push(Mutation::AddDirStats(
-            node.parent,
-            length as i64 - node.length as i64,
-            space,
-            0,
-        ));
+    if length != node.length {
+        let longer = length as i64 - node.length as i64;
+        mutations.push(Mutation::CountGrowth(ino, longer, space));
     }
     Commit {
         expects: vec![

@@ -15,7 +15,7 @@ mod tests;
 
 use rustix::io::Errno;
 
-use super::txn::{Commit, Counter, Mutation, NodeField, Patch};
+use super::txn::{Commit, Counter, Expect, Mutation, NodeField, Patch};
 use crate::types::{Attr, FLAG_APPEND, FLAG_IMMUTABLE, FileType, Ino, Time, charged_bytes};
 
 /// Who asks, for the checks that the kernel leaves to us.
@@ -84,6 +84,18 @@ pub(super) fn accepts_names(dir: &Attr) -> Result<(), Errno> {
 pub(super) fn sticky(dir: &Attr, node: &Attr, who: Who) -> Result<(), Errno> {
     let held = who.uid != 0 && dir.mode & 0o1000 != 0 && who.uid != dir.uid && who.uid != node.uid;
     if held { Err(Errno::ACCESS) } else { Ok(()) }
+}
+
+/// What [`sticky`] relied on, where the sticky bit let the owners decide.
+pub(super) fn owners(
+    (dir, parent): (Ino, &Attr),
+    (ino, node): (Ino, &Attr),
+    who: Who,
+) -> impl Iterator<Item = Expect> {
+    let matter = who.uid != 0 && parent.mode & 0o1000 != 0;
+    let seen = [(dir, parent.uid), (ino, node.uid)];
+    let expects = seen.map(|(ino, uid)| Expect::NodeFields(ino, vec![NodeField::Uid(uid)]));
+    expects.into_iter().filter(move |_| matter)
 }
 
 /// Fields of a directory that permission to change its names relies on.

@@ -3,10 +3,10 @@
 use rustix::io::Errno;
 
 use super::{
-    Rules, Who, count_child, relied_on, removable_from, sticky, touch_dir, trash_name,
+    Rules, Who, count_child, owners, relied_on, removable_from, sticky, touch_dir, trash_name,
     unchangeable, uncount,
 };
-use crate::meta::txn::{Commit, Expect, Mutation, NodeField, SetNode};
+use crate::meta::txn::{Commit, Expect, Key, Mutation, NodeField, SetNode};
 use crate::types::{Attr, FLAG_SKIP_TRASH, FileType, Ino, Time};
 
 /// What is left of a node after one of its names went.
@@ -23,12 +23,38 @@ pub struct Removed {
 /// What stands under a name: type, inode, attributes.
 pub(in crate::meta) type Found<'a> = (FileType, Ino, &'a Attr);
 
+/// What else decides on a non-directory that loses a name.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::meta) struct Fate {
+    /// This mount has it open.
+    pub is_open: bool,
+    /// What the name it would get in the trash stands for already, see [`trash_key`].
+    pub in_trash: Option<(FileType, Ino)>,
+}
+
+/// The trash that keeps a node that is removed from `dir`, where one does.
+fn trash_for(dir: Ino, node: &Attr, rules: &Rules) -> Option<Ino> {
+    rules.trash.filter(|_| node.flags & FLAG_SKIP_TRASH == 0 && !dir.is_trash())
+}
+
+/// The name in the trash that must be known before a file with more than one link loses one: taken
+/// away there, linked again and taken away once more within the hour, it finds its own name.
+pub(in crate::meta) fn trash_key(
+    (dir, name): (Ino, &[u8]),
+    (kind, ino, node): Found<'_>,
+    rules: &Rules,
+) -> Option<Key> {
+    let trash = trash_for(dir, node, rules)?;
+    let matters = kind != FileType::Dir && node.nlink > 1;
+    matters.then(|| Key::Entry(trash, trash_name(dir, ino, name)))
+}
+
 /// Take `name`, which stands for a non-directory, out of `dir`.
 pub(in crate::meta) fn unlink(
     (dir, parent): (Ino, &Attr),
     name: &[u8],
     (kind, ino, node): Found<'_>,
-    is_open: bool,
+    fate: Fate,
     who: Who,
     rules: &Rules,
     now: Time,
@@ -47,8 +73,9 @@ pub(in crate::meta) fn unlink(
         mutations: vec![Mutation::DelEntry(dir, name.into()), count_child(dir, node, -1)],
         returns: vec![dir],
     };
+    commit.expects.extend(owners((dir, parent), (ino, node), who));
     commit.mutations.extend(touch_dir(dir, 0, rules, now));
-    let removed = lose_name(&mut commit, (dir, name), (ino, node), is_open, rules, now);
+    let removed = lose_name(&mut commit, (dir, name), (ino, node), fate, rules, now);
     Ok((commit, removed))
 }
 
@@ -58,7 +85,7 @@ pub(super) fn lose_name(
     commit: &mut Commit,
     (dir, name): (Ino, &[u8]),
     (ino, node): (Ino, &Attr),
-    is_open: bool,
+    fate: Fate,
     rules: &Rules,
     now: Time,
 ) -> Removed {
@@ -73,9 +100,14 @@ pub(super) fn lose_name(
     ));
     let linked_twice = node.parent == Ino(0);
     let mut after = Attr { ctime: now, ..node.clone() };
-    let trash = rules.trash.filter(|_| node.flags & FLAG_SKIP_TRASH == 0 && !dir.is_trash());
-    if let Some(trash) = trash {
-        let kept = trash_name(dir, ino, name);
+    let trash = trash_for(dir, node, rules).map(|trash| (trash, trash_name(dir, ino, name)));
+    if let Some((trash, kept)) = trash.clone().filter(|_| node.nlink > 1) {
+        commit.expects.push(match fate.in_trash {
+            None => Expect::EntryAbsent(trash, kept),
+            Some((kind, there)) => Expect::EntryIs(trash, kept, kind, there),
+        });
+    }
+    if let Some((trash, kept)) = trash.filter(|_| fate.in_trash.is_none()) {
         if linked_twice {
             commit.mutations.push(Mutation::AddParent(ino, trash, 1));
         } else {
@@ -99,7 +131,8 @@ pub(super) fn lose_name(
         commit.mutations.push(Mutation::Set(ino, set));
         return Removed { ino, attr: after, delete_data: false };
     }
-    let delete_data = last_name(commit, (ino, node), is_open && rules.sid != 0, rules, now);
+    let sustained = fate.is_open && rules.sid != 0;
+    let delete_data = last_name(commit, (ino, node), sustained, rules, now);
     Removed { ino, attr: after, delete_data }
 }
 
@@ -150,6 +183,16 @@ pub(in crate::meta) fn drop_sustained(ino: Ino, node: &Attr, sid: u64, now: Time
     commit
 }
 
+/// A session need not keep a file: it is gone, or has a name again.
+pub(in crate::meta) fn forget_sustained(ino: Ino, node: Option<&Attr>, sid: u64) -> Commit {
+    let named = |node: &Attr| Expect::NodeFields(ino, vec![NodeField::Nlink(node.nlink)]);
+    Commit {
+        expects: node.map(named).into_iter().collect(),
+        mutations: vec![Mutation::DelSustained(sid, ino)],
+        returns: vec![],
+    }
+}
+
 /// Take `name`, which stands for an empty directory, out of `dir`.
 pub(in crate::meta) fn rmdir(
     (dir, parent): (Ino, &Attr),
@@ -173,6 +216,7 @@ pub(in crate::meta) fn rmdir(
         mutations: vec![Mutation::DelEntry(dir, name.into()), count_child(dir, node, -1)],
         returns: vec![dir],
     };
+    commit.expects.extend(owners((dir, parent), (ino, node), who));
     commit.mutations.extend(touch_dir(dir, -1, rules, now));
     lose_dir(&mut commit, (dir, name), (ino, node), rules, now);
     Ok(commit)
@@ -186,8 +230,9 @@ pub(super) fn lose_dir(
     rules: &Rules,
     now: Time,
 ) {
+    commit.expects.push(Expect::NodeFields(ino, vec![NodeField::Flags(node.flags)]));
     commit.mutations.push(Mutation::DelDirStats(ino));
-    match rules.trash.filter(|_| node.flags & FLAG_SKIP_TRASH == 0 && !dir.is_trash()) {
+    match trash_for(dir, node, rules) {
         Some(trash) => {
             let set = SetNode { parent: Some(trash), ctime: Some(now), ..SetNode::default() };
             commit.mutations.push(Mutation::Set(ino, set));

@@ -2,12 +2,12 @@
 
 use rustix::io::Errno;
 
-use super::remove::{Found, Removed, lose_dir, lose_name};
+use super::remove::{Fate, Found, Removed, lose_dir, lose_name};
 use super::{
-    Rules, Who, accepts_names, count_child, relied_on, removable_from, sticky, touch_dir,
+    Rules, Who, accepts_names, count_child, owners, relied_on, removable_from, sticky, touch_dir,
     unchangeable,
 };
-use crate::meta::txn::{Commit, Expect, Mutation, NodeField, SetNode};
+use crate::meta::txn::{Commit, Expect, Mutation, NodeField, SetNode, Value};
 use crate::types::{Attr, FileType, Ino, Time};
 
 /// Fail with EEXIST where the target exists.
@@ -15,19 +15,29 @@ pub const NO_REPLACE: u32 = 1;
 /// Swap source and target.
 pub const EXCHANGE: u32 = 2;
 
-/// One side of a rename: the directory, its attributes, the name, what stands there.
+/// One side of a rename: the directory, its attributes, the name in it.
 pub(in crate::meta) struct Side<'a> {
     pub dir: Ino,
     pub parent: &'a Attr,
     pub name: &'a [u8],
 }
 
+/// What a rename is about: both sides and what stands there.
+pub(in crate::meta) struct Ends<'a> {
+    pub from: Side<'a>,
+    pub to: Side<'a>,
+    pub source: Found<'a>,
+    pub target: Option<Found<'a>>,
+}
+
 /// How to rename, and who asks.
 pub(in crate::meta) struct Manner<'a> {
     /// `NO_REPLACE`, `EXCHANGE` or 0.
     pub flags: u32,
-    /// Whether this mount has the target open.
-    pub is_open: bool,
+    /// What becomes of a target that is replaced.
+    pub fate: Fate,
+    /// Directories above, see [`above`].
+    pub above: Vec<(Ino, Ino)>,
     pub who: Who,
     pub rules: &'a Rules,
 }
@@ -35,23 +45,53 @@ pub(in crate::meta) struct Manner<'a> {
 /// The commit, or `None` when nothing is to be done, with what became of a replaced node.
 pub(in crate::meta) type Renamed = Option<(Commit, Option<Removed>)>;
 
-/// Move what `from` names to `to`.
+/// The directories from where a directory moves to up to the root, each with its parent: it may
+/// not be one of them. `known` are the nodes that were asked for; or the inode to ask for next.
+pub(in crate::meta) fn above(
+    ends: &Ends<'_>,
+    flags: u32,
+    known: &[Value],
+) -> Result<Vec<(Ino, Ino)>, Ino> {
+    let (mut found, mut known) = (Vec::new(), known.iter());
+    let Ends { from, to, source, target } = ends;
+    let swapped = target.filter(|_| flags & EXCHANGE != 0);
+    for (moved, side) in [(Some(*source), to), (swapped, from)] {
+        if from.dir == to.dir || moved.is_none_or(|(kind, ..)| kind != FileType::Dir) {
+            continue;
+        }
+        let (mut at, mut parent) = (side.dir, side.parent.parent);
+        while at > Ino::ROOT && !at.is_trash() {
+            found.push((at, parent));
+            at = parent;
+            if at > Ino::ROOT && !at.is_trash() {
+                parent = match known.next() {
+                    Some(Value::Node(Some(node))) => node.parent,
+                    // Gone: what named it as its parent does so no more.
+                    Some(_) => break,
+                    None => return Err(at),
+                };
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Move what one side names to the other.
 pub(in crate::meta) fn rename(
-    from: &Side<'_>,
-    to: &Side<'_>,
-    source: Found<'_>,
-    target: Option<Found<'_>>,
+    ends: &Ends<'_>,
     manner: &Manner<'_>,
     now: Time,
 ) -> Result<Renamed, Errno> {
-    let Manner { flags, is_open, who, rules } = *manner;
+    let Ends { from, to, source, target } = ends;
+    let (source, target) = (*source, *target);
+    let Manner { flags, fate, who, rules, .. } = *manner;
     if target.is_some() && flags & NO_REPLACE != 0 {
         return Err(Errno::EXIST);
     }
     if target.is_some_and(|(_, ino, _)| ino == source.1) {
         return Ok(None);
     }
-    allowed(from, to, source, target, flags, who)?;
+    allowed(ends, manner)?;
     let mut commit = Commit {
         expects: vec![
             Expect::NodeFields(from.dir, relied_on(from.parent)),
@@ -64,13 +104,21 @@ pub(in crate::meta) fn rename(
         ],
         ..Commit::default()
     };
+    commit.expects.extend(owners((from.dir, from.parent), (source.1, source.2), who));
+    if let Some((_, ino, node)) = target {
+        commit.expects.extend(owners((to.dir, to.parent), (ino, node), who));
+    }
+    let parents = manner.above.iter();
+    commit.expects.extend(
+        parents.map(|(dir, parent)| Expect::NodeFields(*dir, vec![NodeField::Parent(*parent)])),
+    );
     if flags & EXCHANGE != 0 {
         let target = target.ok_or(Errno::NOENT)?;
         exchange(&mut commit, from, to, source, target, rules, now);
         return Ok(Some((commit, None)));
     }
     commit.mutations.push(Mutation::DelEntry(from.dir, from.name.into()));
-    let removed = target.and_then(|target| replace(&mut commit, to, target, is_open, rules, now));
+    let removed = target.and_then(|target| replace(&mut commit, to, target, fate, rules, now));
     commit.mutations.push(Mutation::PutEntry(to.dir, to.name.into(), source.0, source.1));
     settle(&mut commit, (from.dir, to.dir), source, now);
     let is_dir = |found: Found<'_>| i32::from(found.0 == FileType::Dir);
@@ -83,14 +131,9 @@ pub(in crate::meta) fn rename(
     Ok(Some((commit, removed)))
 }
 
-fn allowed(
-    from: &Side<'_>,
-    to: &Side<'_>,
-    source: Found<'_>,
-    target: Option<Found<'_>>,
-    flags: u32,
-    who: Who,
-) -> Result<(), Errno> {
+fn allowed(ends: &Ends<'_>, manner: &Manner<'_>) -> Result<(), Errno> {
+    let Ends { from, to, source, target } = ends;
+    let Manner { flags, who, above, .. } = manner;
     if let (Some(target), 0) = (target, flags & EXCHANGE) {
         match (source.0 == FileType::Dir, target.0 == FileType::Dir) {
             (true, false) => return Err(Errno::NOTDIR),
@@ -100,20 +143,19 @@ fn allowed(
     }
     removable_from(from.parent)?;
     accepts_names(to.parent)?;
-    if source.1 == to.dir
-        || source.1 == to.parent.parent && source.0 == FileType::Dir && to.dir != Ino::ROOT
-    {
+    let below_itself = |(_, ino, _): Found<'_>| above.iter().any(|(dir, _)| *dir == ino);
+    if below_itself(*source) || target.is_some_and(below_itself) {
         return Err(Errno::INVAL);
     }
     unchangeable(source.2)?;
-    sticky(from.parent, source.2, who)?;
+    sticky(from.parent, source.2, *who)?;
     let moves_dir = from.dir != to.dir && source.0 == FileType::Dir;
     if moves_dir && from.parent.mode & 0o1000 != 0 && who.uid != 0 && who.uid != source.2.uid {
         return Err(Errno::ACCESS);
     }
     if let Some((_, _, node)) = target {
         unchangeable(node)?;
-        sticky(to.parent, node, who)?;
+        sticky(to.parent, node, *who)?;
     }
     Ok(())
 }
@@ -123,7 +165,7 @@ fn replace(
     commit: &mut Commit,
     to: &Side<'_>,
     (kind, ino, node): Found<'_>,
-    is_open: bool,
+    fate: Fate,
     rules: &Rules,
     now: Time,
 ) -> Option<Removed> {
@@ -133,7 +175,7 @@ fn replace(
         lose_dir(commit, (to.dir, to.name), (ino, node), rules, now);
         return None;
     }
-    Some(lose_name(commit, (to.dir, to.name), (ino, node), is_open, rules, now))
+    Some(lose_name(commit, (to.dir, to.name), (ino, node), fate, rules, now))
 }
 
 /// A node has moved between directories: parent or parents table, times, statistics.

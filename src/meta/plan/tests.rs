@@ -83,7 +83,7 @@ fn sticky_directories_protect_names() {
             (Ino(5), &parent),
             b"f",
             (FileType::File, Ino(9), node),
-            false,
+            remove::Fate::default(),
             who,
             &rules,
             NOW,
@@ -96,6 +96,27 @@ fn sticky_directories_protect_names() {
 }
 
 #[test]
+fn what_the_sticky_bit_allowed_is_expected() {
+    let relied = |mode, who| {
+        let parent = Attr { uid: WHO.uid, ..dir(mode) };
+        let found = (FileType::File, Ino(9), &file(1));
+        let fate = remove::Fate::default();
+        let plan =
+            remove::unlink((Ino(5), &parent), b"f", found, fate, who, &Rules::default(), NOW);
+        let uid = |expect: &Expect| match expect {
+            Expect::NodeFields(ino, fields) => {
+                fields.iter().find(|field| matches!(field, NodeField::Uid(_))).map(|_| *ino)
+            }
+            _ => None,
+        };
+        plan.unwrap().0.expects.iter().filter_map(uid).collect::<Vec<_>>()
+    };
+    assert_eq!(relied(0o1777, WHO), [Ino(5), Ino(9)]);
+    assert_eq!(relied(0o777, WHO), []);
+    assert_eq!(relied(0o1777, Who { uid: 0, gid: 0 }), []);
+}
+
+#[test]
 fn trash_keeps_the_link_and_renames() {
     let trash = Ino(Ino::TRASH.0 + 3);
     let rules = Rules { trash: Some(trash), ..Rules::default() };
@@ -103,7 +124,7 @@ fn trash_keeps_the_link_and_renames() {
         (Ino(5), &dir(0o777)),
         b"f",
         (FileType::File, Ino(9), &file(1)),
-        false,
+        remove::Fate::default(),
         Who { uid: 0, gid: 0 },
         &rules,
         NOW,

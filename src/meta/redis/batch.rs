@@ -101,9 +101,9 @@ impl Committer {
     /// Send a batch until it is answered; the answer's bytes.
     async fn send(&self, batch: &[Queued]) -> Result<Vec<u8>, EngineError> {
         self.sequence.set(self.sequence.get() + 1);
-        let script = self.link.script(Script::Commit).await?;
+        let scripts = self.link.scripts().await?;
         let mut command = redis::Cmd::new();
-        command.arg("EVALSHA").arg(&script[..]).arg(1).arg(keys::SEQUENCES);
+        command.arg("EVALSHA").arg(scripts.of(Script::Commit)).arg(1).arg(keys::SEQUENCES);
         command.arg(self.client()).arg(self.sequence.get()).arg(now().sec);
         for Queued { words, .. } in batch {
             command.arg(words.count());

@@ -7,6 +7,7 @@
 --                           'X' and the index (u16) of the expectation that does not hold
 --                           'E', length (u16) and text of an error that names the damaged record
 --
+-- What commits of a batch change together (nodes, counters, statistics) is written once, at its end.
 -- No 64-bit number becomes a Lua number: they go as text, or as two halves. Strings are compared for
 -- equality only: their order depends on the server's locale.
 local call, byte, char, sub, concat = redis.call, string.byte, string.char, string.sub, table.concat
@@ -23,8 +24,14 @@ end
 -- Whatever forbids writing (memory, a replica, a failing disk) is told here, before anything changes.
 call('LPUSHX', KEYS[1] .. ':none', '')
 
--- Nodes read or changed by this batch; written at its end.
+-- Sums from here on are not collected: doubles hold those below exactly.
+local LARGE = 4503599627370496
+-- Nodes read or changed by this batch.
 local nodes, changed = {}, {}
+-- What counters move by.
+local sums = {}
+-- Directories: whether they have statistics, and what these move by.
+local counted, moved = {}, {}
 
 local function node(key)
   local record = nodes[key]
@@ -63,12 +70,20 @@ local function decimal(high, low)
   return whole(quotient) .. string.format('%09.0f', rest)
 end
 
--- Whether decimal `used` + `more` <= `limit`; in two limbs, of which doubles hold the sum exactly.
-local function fits(used, more, limit)
+local function add(counter, text)
+  local sum = (sums[counter] or 0) + tonumber(text)
+  if math.abs(sum) < LARGE then
+    sums[counter] = sum
+  else
+    call('INCRBY', counter, text)
+  end
+end
+
+-- Whether a counter + `more` <= `limit`; in two limbs, of which doubles hold the sum exactly.
+local function fits(counter, more, limit)
   local high, low = 0, 0
-  for sign, text in pairs({[1] = used, [2] = more, [-1] = limit}) do
-    local digits = text
-    sign = sign < 0 and -1 or 1
+  for index, text in ipairs({limit, call('GET', counter) or '0', whole(sums[counter] or 0), more}) do
+    local sign, digits = index == 1 and -1 or 1, text
     if sub(text, 1, 1) == '-' then
       sign, digits = -sign, sub(text, 2)
     end
@@ -97,28 +112,67 @@ local function ranges_hold(record, ranges)
   return true
 end
 
-local function count_in_dir(dir, length, space, inodes)
-  if call('HEXISTS', 'dirUsedSpace', dir) == 0 then return end
-  if length ~= '0' then call('HINCRBY', 'dirDataLength', dir, length) end
-  if space ~= '0' then call('HINCRBY', 'dirUsedSpace', dir, space) end
-  if inodes ~= '0' then call('HINCRBY', 'dirUsedInodes', dir, inodes) end
+local STATISTICS = {'dirDataLength', 'dirUsedSpace', 'dirUsedInodes'}
+
+-- Move one of a directory's statistics, if it has any.
+local function count(dir, which, text)
+  if text == '0' then return end
+  if counted[dir] == nil then counted[dir] = call('HEXISTS', 'dirUsedSpace', dir) == 1 end
+  if not counted[dir] then return end
+  local moves = moved[dir]
+  if not moves then
+    moves = {0, 0, 0}
+    moved[dir] = moves
+  end
+  local sum = moves[which] + tonumber(text)
+  if math.abs(sum) < LARGE then
+    moves[which] = sum
+  else
+    call('HINCRBY', STATISTICS[which], dir, text)
+  end
+end
+
+local function write_count(dir)
+  for which, sum in ipairs(moved[dir] or {}) do
+    if sum ~= 0 then call('HINCRBY', STATISTICS[which], dir, whole(sum)) end
+  end
+  moved[dir] = nil
+end
+
+-- A directory's statistics begin or go: what comes later looks again.
+local function recount(dir)
+  write_count(dir)
+  counted[dir] = nil
 end
 
 local function pages(high, low)
   return math.max(1, high * 1048576 + math.ceil(low / 4096))
 end
 
--- A file grew: space follows, and the statistics of its directory.
-local function grown(record, old_high, old_low, high, low)
-  local space = '0'
-  if math.floor(byte(record, 2) / 16) == 1 then
-    space = whole((pages(high, low) - pages(old_high, old_low)) * 4096)
+-- A file's length moved, by two halves, and its space: the statistics of each directory that names
+-- it follow, once for each name there.
+local function count_growth(key, record, high, low, space)
+  if fields('>I4', record, 48) == 0 then return end
+  local parents = {decimal(fields('>I4I4', record, 64)), '1'}
+  if parents[1] == '0' then parents = call('HGETALL', 'p' .. sub(key, 2)) end
+  for at = 1, #parents, 2 do
+    local dir, links = parents[at], tonumber(parents[at + 1])
+    if links > 0 then
+      count(dir, 1, whole(high * 4294967296 * links))
+      count(dir, 1, whole(low * links))
+      count(dir, 2, whole(space * links))
+    end
   end
-  if space ~= '0' then call('INCRBY', 'usedSpace', space) end
-  local dir = decimal(fields('>I4I4', record, 64))
-  if dir == '0' then return end
-  count_in_dir(dir, whole((high - old_high) * 4294967296), space, '0')
-  count_in_dir(dir, whole(low - old_low), '0', '0')
+end
+
+-- A file grew: usedSpace and the statistics of directories follow.
+local function grown(key, record, old_high, old_low, high, low)
+  local space = 0
+  if math.floor(byte(record, 2) / 16) == 1 then
+    space = (pages(high, low) - pages(old_high, old_low)) * 4096
+  end
+  if space ~= 0 then add('usedSpace', whole(space)) end
+  count_growth(key, record, high - old_high, low - old_low, space)
 end
 
 local function later(stored, given)
@@ -152,7 +206,7 @@ local function patch(key, links, mtime, ctime, atime, length, skip_s, skip_ns)
     local high, low = fields('>I4I4', length)
     if high > old_high or high == old_high and low > old_low then
       record = sub(record, 1, 51) .. length .. sub(record, 60)
-      grown(record, old_high, old_low, high, low)
+      grown(key, record, old_high, old_low, high, low)
     end
   end
   local skip = links == '0' and mtime ~= '' and young(record, mtime, skip_s, skip_ns)
@@ -229,7 +283,7 @@ local function check(at)
       holds = call('HGET', words[at + 2], words[at + 3]) == words[at + 4]
       at = at + 5
     elseif kind == 'room' then
-      holds = fits(call('GET', words[at + 2]) or '0', words[at + 3], words[at + 4])
+      holds = fits(words[at + 2], words[at + 3], words[at + 4])
       at = at + 5
     elseif kind == 'empty' then
       holds = call('EXISTS', words[at + 2]) == 0
@@ -265,14 +319,27 @@ local function apply(at)
     elseif kind == 'patch' then
       patch(unpack(words, at + 1, at + 8))
       at = at + 9
+    elseif kind == 'add' then
+      add(words[at + 1], words[at + 2])
+      at = at + 3
     elseif kind == 'count' then
-      count_in_dir(unpack(words, at + 1, at + 4))
+      local dir = words[at + 1]
+      for which = 1, 3 do count(dir, which, words[at + 1 + which]) end
+      at = at + 5
+    elseif kind == 'grow' then
+      local record = node(words[at + 1])
+      if record then
+        count_growth(words[at + 1], record, tonumber(words[at + 2]), tonumber(words[at + 3]), tonumber(words[at + 4]))
+      end
       at = at + 5
     elseif kind == 'set' then
       set(words[at + 1], words[at + 2], words[at + 3])
       at = at + 4
     elseif kind == 'del' then
       put(words[at + 1], false)
+      at = at + 2
+    elseif kind == 'recount' then
+      recount(words[at + 1])
       at = at + 2
     elseif kind == 'unlock' then
       unlock(unpack(words, at + 1, at + 4))
@@ -294,34 +361,47 @@ local function commit(at, stop)
   return concat(answer)
 end
 
+local function told(problem)
+  local text = sub(type(problem) == 'table' and problem.err or tostring(problem), 1, 1000)
+  return 'E' .. pack('>I2', #text) .. text
+end
+
 local answers, at = {}, 4
 while at <= #words do
   local stop = at + 1 + tonumber(words[at])
   -- A damaged record stops its own commit, not those of others.
   local fine, answer = pcall(commit, at + 1, stop)
-  if not fine then
-    local text = sub(type(answer) == 'table' and answer.err or tostring(answer), 1, 1000)
-    answer = 'E' .. pack('>I2', #text) .. text
-  end
-  answers[#answers + 1] = answer
+  answers[#answers + 1] = fine and answer or told(answer)
   at = stop
 end
 
-local pairs_to_set = {}
-for _, key in ipairs(changed) do
-  if nodes[key] then
-    pairs_to_set[#pairs_to_set + 1] = key
-    pairs_to_set[#pairs_to_set + 1] = nodes[key]
-    -- A call takes fewer than 8,000 words.
-    if #pairs_to_set >= 4000 then
-      call('MSET', unpack(pairs_to_set))
-      pairs_to_set = {}
+local function write_collected()
+  local pairs_to_set = {}
+  for _, key in ipairs(changed) do
+    if nodes[key] then
+      pairs_to_set[#pairs_to_set + 1] = key
+      pairs_to_set[#pairs_to_set + 1] = nodes[key]
+      -- A call takes fewer than 8,000 words.
+      if #pairs_to_set >= 4000 then
+        call('MSET', unpack(pairs_to_set))
+        pairs_to_set = {}
+      end
+    else
+      call('DEL', key)
     end
-  else
-    call('DEL', key)
   end
+  if #pairs_to_set > 0 then call('MSET', unpack(pairs_to_set)) end
+  for counter, sum in pairs(sums) do
+    if sum ~= 0 then call('INCRBY', counter, whole(sum)) end
+  end
+  for dir in pairs(moved) do write_count(dir) end
 end
-if #pairs_to_set > 0 then call('MSET', unpack(pairs_to_set)) end
+
+-- A counter that is no number: everyone whose change it may be is told.
+local fine, problem = pcall(write_collected)
+if not fine then
+  for index = 1, #answers do answers[index] = told(problem) end
+end
 
 local answer = concat(answers)
 call('HSET', KEYS[1], words[1], string.format('%016d%012d', words[2], words[3]) .. answer)

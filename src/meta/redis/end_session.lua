@@ -1,6 +1,7 @@
--- Ends a session: its locks, its records, its clients' sequences. ARGV: session id, unix seconds.
+-- Ends a session: its locks, and where it keeps nothing open its records and its clients'
+-- sequences. ARGV: session id, unix seconds.
 -- KEYS: allSessions, sessionInfos, sessions (of old clients), hash of clients' sequences.
--- Gives the inodes the session kept open.
+-- Gives the inodes the session keeps open.
 local sid, own = ARGV[1], ARGV[1] .. '_'
 local function own_fields(key)
   local found = {}
@@ -13,15 +14,20 @@ for _, key in ipairs(redis.call('SMEMBERS', 'locked' .. sid)) do
   for _, field in ipairs(own_fields(key)) do redis.call('HDEL', key, field) end
 end
 redis.call('DEL', 'locked' .. sid)
+local kept = redis.call('SMEMBERS', 'session' .. sid)
+if #kept > 0 then return kept end
 redis.call('ZREM', KEYS[1], sid)
 redis.call('HDEL', KEYS[2], sid)
 redis.call('ZREM', KEYS[3], sid)
-for _, field in ipairs(own_fields(KEYS[4])) do redis.call('HDEL', KEYS[4], field) end
--- Clients without a session (commands) have nobody to end them: theirs go when a day old.
+-- Sequences of clients whose session another client has ended, or that had none (commands), go when
+-- a day old: nobody sends a batch for so long.
 for _, field in ipairs(redis.call('HKEYS', KEYS[4])) do
-  if string.sub(field, 1, 2) == '0_' then
+  local session = string.match(field, '^%d+') or ''
+  if session == sid then
+    redis.call('HDEL', KEYS[4], field)
+  elseif not redis.call('ZSCORE', KEYS[1], session) then
     local stamp = tonumber(string.sub(redis.call('HGET', KEYS[4], field), 17, 28)) or 0
     if stamp < tonumber(ARGV[2]) - 86400 then redis.call('HDEL', KEYS[4], field) end
   end
 end
-return redis.call('SMEMBERS', 'session' .. sid)
+return kept

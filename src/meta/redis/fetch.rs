@@ -5,7 +5,7 @@ use redis::Value as Reply;
 use super::keys;
 use super::link::Link;
 use super::reply::{self, damaged, strange};
-use super::script::Script;
+use super::script::{Hashes, Script};
 use super::words::Asked;
 use crate::limits::REDIS_CHUNKS_TRIED_MAX;
 use crate::meta::engine::EngineError;
@@ -21,10 +21,16 @@ pub(super) async fn fetch(link: &Link, wanted: &[Key]) -> Result<Vec<Value>, Eng
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let (lookup, chunks) = (link.script(Script::Lookup).await?, link.script(Script::Chunks).await?);
+    let scripts = link.scripts().await?;
     let mut asked = Asked::default();
-    wanted.iter().for_each(|key| ask(&mut asked, key, &lookup, &chunks));
-    let replies = link.ask(&asked).await?;
+    let together = ask_together(&mut asked, wanted, &scripts);
+    if !together {
+        wanted.iter().for_each(|key| ask(&mut asked, key, &scripts));
+    }
+    let mut replies = link.ask(&asked).await?;
+    if together {
+        replies = reply::list("keys of one kind", replies.swap_remove(0))?;
+    }
     assert_eq!(replies.len(), wanted.len(), "each key has its reply");
     let mut values = Vec::with_capacity(wanted.len());
     for (key, reply) in wanted.iter().zip(replies) {
@@ -36,19 +42,43 @@ pub(super) async fn fetch(link: &Link, wanted: &[Key]) -> Result<Vec<Value>, Eng
     Ok(values)
 }
 
-fn ask(asked: &mut Asked, key: &Key, lookup: &[u8], chunks: &[u8]) {
+/// Many chunks, or many reference counts, are one call: calls cost Redis more than what they carry.
+fn ask_together(asked: &mut Asked, wanted: &[Key], scripts: &Hashes) -> bool {
+    let all = |is: fn(&Key) -> bool| wanted.len() > 1 && wanted.iter().all(is);
+    let count = wanted.len().to_string();
+    let (head, names): (Vec<&[u8]>, Vec<String>) = if all(|key| matches!(key, Key::Chunk(..))) {
+        let head = vec![&b"EVALSHA"[..], scripts.of(Script::Lists), count.as_bytes()];
+        (head, wanted.iter().map(name_of).collect())
+    } else if all(|key| matches!(key, Key::SliceRef(..))) {
+        let field = |key: &Key| match key {
+            Key::SliceRef(id, size) => keys::slice(*id, *size),
+            _ => unreachable!("all are reference counts"),
+        };
+        (vec![b"HMGET", keys::SLICE_REFS.as_bytes()], wanted.iter().map(field).collect())
+    } else {
+        return false;
+    };
+    let words: Vec<&[u8]> = head.into_iter().chain(names.iter().map(String::as_bytes)).collect();
+    asked.add(&words);
+    true
+}
+
+fn ask(asked: &mut Asked, key: &Key, scripts: &Hashes) {
     let mut add = |words: &[&[u8]]| asked.add(words);
     let name = name_of(key);
     let name = name.as_bytes();
     match key {
         Key::Node(_) | Key::Symlink(_) | Key::Counter(_) => add(&[b"GET", name]),
         Key::Entry(_, field) | Key::Xattr(_, field) => add(&[b"HGET", name, field]),
-        Key::EntryNode(_, field) => add(&[b"EVALSHA", lookup, b"1", name, field]),
+        Key::EntryNode(_, field) => {
+            add(&[b"EVALSHA", scripts.of(Script::Lookup), b"1", name, field])
+        }
         Key::DirLen(_) => add(&[b"HLEN", name]),
         Key::Chunk(..) => add(&[b"LRANGE", name, b"0", b"-1"]),
         Key::Chunks(ino) => {
             let (ino, max) = (ino.to_string(), REDIS_CHUNKS_TRIED_MAX.to_string());
-            add(&[b"EVALSHA", chunks, b"1", name, ino.as_bytes(), max.as_bytes()]);
+            let script = scripts.of(Script::Chunks);
+            add(&[b"EVALSHA", script, b"1", name, ino.as_bytes(), max.as_bytes()]);
         }
         Key::SliceRef(id, size) => add(&[b"HGET", name, keys::slice(*id, *size).as_bytes()]),
         Key::XattrNames(_) => add(&[b"HKEYS", name]),

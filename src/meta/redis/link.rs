@@ -16,9 +16,9 @@ use std::time::Duration;
 use redis::Value;
 
 use super::reply::{self, Next};
-use super::script::{Hashes, Script};
+use super::script::Hashes;
 use super::target::{RedisAddress, Target};
-use super::wire::Wire;
+use super::wire::{SILENCE_MAX, Wire};
 use super::words::Asked;
 use crate::limits::REDIS_REQUESTS_MAX;
 use crate::meta::engine::EngineError;
@@ -56,7 +56,7 @@ impl Shared {
 pub(super) struct Link {
     pub shared: Arc<Shared>,
     wire: RefCell<Option<Rc<Wire>>>,
-    hashes: RefCell<Hashes>,
+    hashes: RefCell<Rc<Hashes>>,
     /// One at a time connects; the others wait at the gate.
     connecting: Cell<bool>,
     gate: Gate,
@@ -99,10 +99,10 @@ impl Link {
         }
     }
 
-    /// The words that call a script, which a connection has loaded by then.
-    pub(super) async fn script(&self, script: Script) -> Result<Vec<u8>, EngineError> {
+    /// The names of the scripts, which a connection has loaded by then.
+    pub(super) async fn scripts(&self) -> Result<Rc<Hashes>, EngineError> {
         self.wire().await?;
-        Ok(self.hashes.borrow().of(script).to_vec())
+        Ok(Rc::clone(&self.hashes.borrow()))
     }
 
     /// Ask, and ask again until there are replies. Errors other than those that pass by
@@ -139,8 +139,9 @@ impl Link {
         Hashes::load(&mut asked);
         // A cut connection shows at the next question.
         let Ok(replies) = wire.ask(&asked).await else { return Ok(()) };
-        *self.hashes.borrow_mut() =
-            Hashes::loaded(&replies).map_err(|reply| reply::strange("SCRIPT LOAD", reply))?;
+        let hashes = Hashes::loaded(&replies);
+        let hashes = hashes.map_err(|reply| reply::strange("SCRIPT LOAD", reply))?;
+        *self.hashes.borrow_mut() = Rc::new(hashes);
         Ok(())
     }
 
@@ -199,10 +200,10 @@ impl Link {
             Ok(Err(error)) => return Err(Failed::from_io(&error)),
             Err(_) => return Err(Failed::Passing("no answer".into())),
         };
-        let wire = Wire::new(fd);
+        let wire = Wire::new(fd, SILENCE_MAX);
         match timeout(CONNECT_PATIENCE, self.shake_hands(&wire)).await {
             Ok(Ok(hashes)) => {
-                *self.hashes.borrow_mut() = hashes;
+                *self.hashes.borrow_mut() = Rc::new(hashes);
                 Ok(wire)
             }
             Ok(Err(failed)) => {

@@ -183,7 +183,7 @@ fn change(words: &mut Words, mutation: &Mutation) {
         }
         Mutation::DelSymlink(ino) => text(words, "DEL", &keys::symlink(*ino), &[]),
         Mutation::Add(counter, n) => {
-            text(words, "INCRBY", keys::counter(*counter), &[&n.to_string()]);
+            words.add("add").add(keys::counter(*counter)).number(n);
         }
         Mutation::AddParent(ino, parent, n) => {
             text(words, "HINCRBY", &keys::parents(*ino), &[&parent.to_string(), &n.to_string()]);
@@ -305,6 +305,7 @@ fn aside(words: &mut Words, mutation: &Mutation) {
             text(words, "SREM", &keys::sustained(*sid), &[&ino.to_string()]);
         }
         Mutation::InitDirStats(ino) => {
+            words.add("recount").number(ino);
             for hash in keys::DIR_STATS {
                 text(words, "HSET", hash, &[&ino.to_string(), "0"]);
             }
@@ -312,7 +313,12 @@ fn aside(words: &mut Words, mutation: &Mutation) {
         Mutation::AddDirStats(ino, length, space, inodes) => {
             words.add("count").number(ino).number(length).number(space).number(inodes);
         }
+        Mutation::CountGrowth(ino, length, space) => {
+            words.add("grow").add(keys::node(*ino));
+            words.number(length >> 32).number(length & 0xffff_ffff).number(space);
+        }
         Mutation::DelDirStats(ino) => {
+            words.add("recount").number(ino);
             for hash in keys::DIR_STATS.iter().chain(&keys::DIR_QUOTAS) {
                 text(words, "HDEL", hash, &[&ino.to_string()]);
             }

@@ -10,14 +10,16 @@ pub(super) enum Script {
     Commit,
     Lookup,
     Chunks,
+    Lists,
     EndSession,
     WinJob,
 }
 
-const TEXTS: [&str; 5] = [
+const TEXTS: [&str; 6] = [
     include_str!("commit.lua"),
     include_str!("lookup.lua"),
     include_str!("chunks.lua"),
+    include_str!("lists.lua"),
     include_str!("end_session.lua"),
     include_str!("win_job.lua"),
 ];

@@ -69,10 +69,10 @@ pub(super) async fn put(link: &Link, session: &Session) -> Result<(), EngineErro
 }
 
 pub(super) async fn end(link: &Link, sid: u64) -> Result<Vec<Ino>, EngineError> {
-    let script = link.script(Script::EndSession).await?;
+    let scripts = link.scripts().await?;
     let words: [&[u8]; 9] = [
         b"EVALSHA",
-        &script,
+        scripts.of(Script::EndSession),
         b"4",
         keys::SESSIONS.as_bytes(),
         keys::SESSION_INFOS.as_bytes(),
@@ -144,10 +144,16 @@ pub(super) async fn win_job(
     now: i64,
     period: i64,
 ) -> Result<bool, EngineError> {
-    let script = link.script(Script::WinJob).await?;
+    let scripts = link.scripts().await?;
     let (now, period) = (now.to_string(), period.to_string());
-    let words: [&[u8]; 6] =
-        [b"EVALSHA", &script, b"1", name.as_bytes(), now.as_bytes(), period.as_bytes()];
+    let words: [&[u8]; 6] = [
+        b"EVALSHA",
+        scripts.of(Script::WinJob),
+        b"1",
+        name.as_bytes(),
+        now.as_bytes(),
+        period.as_bytes(),
+    ];
     Ok(reply::integer(name, link.call(&words).await?)? == 1)
 }
 

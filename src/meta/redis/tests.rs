@@ -1,7 +1,7 @@
 //! The engine against a real server, which each test starts for itself.
 
 mod alike;
-mod basics;
+pub(super) mod basics;
 mod outage;
 pub(in crate::meta) mod server;
 mod suite;

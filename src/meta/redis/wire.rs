@@ -19,9 +19,9 @@ use crate::uring::net::{recv, send_all};
 use crate::uring::{sleep, spawn};
 
 /// Without a byte for this long while an answer is due, the other side counts as gone.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// How often that is looked at.
-const WATCH_PAUSE: Duration = Duration::from_secs(5);
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How often that is looked at in this time.
+const LOOKS: u32 = 6;
 /// Bytes received at a time.
 const RECEIVE_BYTES: usize = 64 << 10;
 
@@ -67,8 +67,8 @@ impl Drop for Serving {
 }
 
 impl Wire {
-    /// Serve a connected socket.
-    pub(super) fn new(fd: OwnedFd) -> Rc<Self> {
+    /// Serve a connected socket, until it is silent for too long.
+    pub(super) fn new(fd: OwnedFd, silence_max: Duration) -> Rc<Self> {
         let wire = Rc::new(Self {
             fd,
             outbox: RefCell::default(),
@@ -78,7 +78,7 @@ impl Wire {
             cut: Cell::new(false),
         });
         spawn(read_replies(Serving::new(&wire)));
-        spawn(watch(Rc::downgrade(&wire)));
+        spawn(watch(Rc::downgrade(&wire), silence_max));
         wire
     }
 
@@ -185,16 +185,88 @@ async fn read_replies(serving: Serving) {
     }
 }
 
-async fn watch(wire: Weak<Wire>) {
+async fn watch(wire: Weak<Wire>, silence_max: Duration) {
     loop {
-        sleep(WATCH_PAUSE).await;
+        sleep(silence_max / LOOKS).await;
         let Some(wire) = wire.upgrade() else { return };
         if wire.is_cut() {
             return;
         }
         let silent_ns = monotonic_ns() - wire.heard_ns.get();
-        if !wire.waiting.borrow().is_empty() && u128::from(silent_ns) > SILENCE_MAX.as_nanos() {
+        if !wire.waiting.borrow().is_empty() && u128::from(silent_ns) > silence_max.as_nanos() {
             wire.close();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::meta::redis::tests::basics::join_all;
+    use crate::uring::block_on;
+
+    const SILENCE: Duration = Duration::from_millis(300);
+
+    fn pair() -> (UnixStream, OwnedFd) {
+        let (far, near) = UnixStream::pair().unwrap();
+        (far, near.into())
+    }
+
+    #[test]
+    fn replies_in_pieces_reach_those_who_asked_in_their_order() {
+        let (mut far, near) = pair();
+        let writer = std::thread::spawn(move || {
+            far.read_exact(&mut [0; 16]).unwrap();
+            for byte in b"*2\r\n$3\r\na\r\n\r\n:-7\r\n+OK\r\n$-1\r\n-ERR no\r\n" {
+                far.write_all(&[*byte]).unwrap();
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            far
+        });
+        block_on(async {
+            let wire = Wire::new(near, SILENCE);
+            let mut two = Asked::one(&[b"A"]);
+            two.add(&[b"B"]);
+            let (third, fourth) = (Asked::one(&[b"C"]), Asked::one(&[b"D"]));
+            let all = join_all(vec![wire.ask(&two), wire.ask(&third), wire.ask(&fourth)]).await;
+            let text = Value::BulkString(b"a\r\n".to_vec());
+            let array = Value::Array(vec![text, Value::Int(-7)]);
+            assert_eq!(all[0], Ok(vec![array, Value::Okay]));
+            assert_eq!(all[1], Ok(vec![Value::Nil]));
+            let [Value::ServerError(error)] = &all[2].as_ref().unwrap()[..] else { panic!() };
+            assert_eq!(error.code(), "ERR");
+        });
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn silence_ends_a_connection_only_while_an_answer_is_due() {
+        let (_far, near) = pair();
+        block_on(async {
+            let wire = Wire::new(near, SILENCE);
+            sleep(2 * SILENCE).await;
+            assert!(!wire.is_cut(), "nobody asked");
+            let began = Instant::now();
+            assert_eq!(wire.ask(&Asked::one(&[b"PING"])).await, Err(Cut));
+            assert!((SILENCE..10 * SILENCE).contains(&began.elapsed()));
+            assert_eq!(wire.ask(&Asked::one(&[b"PING"])).await, Err(Cut));
+        });
+    }
+
+    #[test]
+    fn replies_nobody_asked_for_and_bytes_that_are_none_end_it() {
+        for bytes in ["+OK\r\n", "?what\r\n"] {
+            let (mut far, near) = pair();
+            far.write_all(bytes.as_bytes()).unwrap();
+            block_on(async {
+                let wire = Wire::new(near, SILENCE);
+                sleep(SILENCE / 2).await;
+                assert!(wire.is_cut(), "{bytes}");
+            });
         }
     }
 }

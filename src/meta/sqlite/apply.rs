@@ -145,6 +145,11 @@ impl<'a> Batch<'a> {
             Mutation::AddDirStats(dir, length, space, inodes) => {
                 self.add_stats(*dir, [*length, *space, *inodes]);
             }
+            Mutation::CountGrowth(ino, length, space) => {
+                if let Some(attr) = self.node(*ino)? {
+                    self.count_growth(*ino, &attr, *length, *space)?;
+                }
+            }
             Mutation::InitDirStats(dir) | Mutation::DelDirStats(dir) => {
                 self.stats.remove(dir);
                 return aside(self.base, mutation);
@@ -163,11 +168,23 @@ impl<'a> Batch<'a> {
             self.add(Counter::UsedSpace, grown);
         }
         let longer = attr.length as i64 - length_before as i64;
-        if longer != 0 && attr.parent != Ino(0) {
-            self.add_stats(attr.parent, [longer, grown, 0]);
+        if longer != 0 {
+            self.count_growth(ino, &attr, longer, grown)?;
         }
         if changed {
             self.put_node(ino, attr);
+        }
+        Ok(())
+    }
+
+    fn count_growth(&mut self, ino: Ino, attr: &Attr, length: i64, space: i64) -> Result<()> {
+        let dirs = match attr {
+            Attr { nlink: 0, .. } => vec![],
+            Attr { parent: Ino(0), .. } => rows::parents(self.base, ino)?,
+            _ => vec![(attr.parent, 1)],
+        };
+        for (dir, links) in dirs {
+            self.add_stats(dir, [length * links, space * links, 0]);
         }
         Ok(())
     }

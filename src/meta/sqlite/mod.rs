@@ -334,13 +334,15 @@ impl Engine for SqliteEngine {
     fn end_session(&self, sid: u64) -> Local<'_, Result<Vec<Ino>, EngineError>> {
         Box::pin(self.with(move |base| {
             let sid = sid as i64;
-            for table in ["jfs_flock", "jfs_plock", "jfs_session2"] {
-                apply::run(base, &format!("DELETE FROM {table} WHERE sid = ?"), params![sid])?;
-            }
+            apply::run(base, "DELETE FROM jfs_flock WHERE sid = ?", params![sid])?;
+            apply::run(base, "DELETE FROM jfs_plock WHERE sid = ?", params![sid])?;
             let kept = base
                 .prepare_cached("SELECT inode FROM jfs_sustained WHERE sid = ?")?
                 .query_map([sid], |row| Ok(Ino(row.get::<_, i64>(0)? as u64)))?
                 .collect::<rusqlite::Result<Vec<_>>>()?;
+            if kept.is_empty() {
+                apply::run(base, "DELETE FROM jfs_session2 WHERE sid = ?", params![sid])?;
+            }
             Ok(kept)
         }))
     }

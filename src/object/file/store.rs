@@ -1,7 +1,7 @@
 //! The folder as a [`Store`].
 //!
 //! Owns the handle. Small blobs are moved by plain system calls on the core: a hop to another
-//! thread costs more than writing them into the page cache.
+//! thread costs more than writing them into the page cache. Large ones make the hop.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::super::{Local, ObjectInfo, Store, StoreError};
 use super::disk::Disk;
 use super::list;
+use crate::net::side;
 use crate::pages::Page;
 
 /// A folder of blobs; clones share it, also across cores.
@@ -28,7 +29,9 @@ impl FileStore {
 
 impl Store for FileStore {
     fn put(&self, key: String, body: Vec<Page>) -> Local<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.0.put(&key, &body) })
+        let disk = Arc::clone(&self.0);
+        let len_bytes = body.iter().map(|page| page.len()).sum();
+        Box::pin(side::run_sized(len_bytes, move || disk.put(&key, &body)))
     }
 
     fn get(
@@ -37,10 +40,11 @@ impl Store for FileStore {
         offset: u64,
         mut into: Vec<u8>,
     ) -> Local<'_, Result<(Vec<u8>, usize), StoreError>> {
-        Box::pin(async move {
-            let count = self.0.get(&key, offset, &mut into)?;
+        let disk = Arc::clone(&self.0);
+        Box::pin(side::run_sized(into.len(), move || {
+            let count = disk.get(&key, offset, &mut into)?;
             Ok((into, count))
-        })
+        }))
     }
 
     fn delete(&self, key: String) -> Local<'_, Result<(), StoreError>> {

@@ -10,9 +10,9 @@ use super::*;
 use crate::meta::mem::MemBase;
 use crate::meta::plan::attr::Wanted;
 use crate::meta::plan::content::{KEEP_SIZE, PUNCH_HOLE};
+use crate::meta::plan::counted;
 use crate::meta::plan::remove::Removed;
 use crate::meta::plan::rename::{EXCHANGE, NO_REPLACE};
-use crate::meta::plan::{counted, trash_name};
 use crate::stdx::Chance;
 use crate::types::{CHUNK_BYTES, Name, SliceId};
 
@@ -37,10 +37,6 @@ struct Life {
     waiting: BTreeMap<Ino, u64>,
     made: BTreeSet<Ino>,
     slices: BTreeMap<SliceId, u32>,
-    /// Directories whose statistics are off: the length of a file moves those of the one parent
-    /// its node names, which is none for a file with several names and a past one for a file
-    /// without a name.
-    drifting: BTreeSet<Ino>,
 }
 
 /// A mount that remembers nothing yet.
@@ -69,7 +65,6 @@ impl Life {
             waiting: BTreeMap::new(),
             made: BTreeSet::new(),
             slices: BTreeMap::new(),
-            drifting: BTreeSet::new(),
         }
     }
 
@@ -137,11 +132,10 @@ impl Life {
         found
     }
 
-    /// A place for a name, taken or not; the trash's folders stay where they are.
+    /// A place for a name, taken or not.
     fn place(&mut self, names: &[Named]) -> (Ino, Name) {
-        let names: Vec<_> = names.iter().filter(|(dir, ..)| *dir != Ino::TRASH).cloned().collect();
         if !names.is_empty() && self.below(2) == 0 {
-            let (dir, name, _, _) = self.pick(&names);
+            let (dir, name, _, _) = self.pick(names);
             return (dir, name);
         }
         let is_dir = |(_, _, kind, ino): &Named| (*kind == FileType::Dir).then_some(*ino);
@@ -213,9 +207,6 @@ impl Life {
 
     async fn remove(&mut self, names: &[Named]) -> String {
         let (dir, name) = self.place(names);
-        if in_trash(names, dir, &name) {
-            return "nothing".into();
-        }
         let is_open = self.is_open();
         let removed = Cell::default();
         let unlink = async |meta: &Meta| {
@@ -234,15 +225,7 @@ impl Life {
 
     async fn rename(&mut self, names: &[Named]) -> String {
         let (from, to) = (self.place(names), self.place(names));
-        let mut flags = self.pick(&[0, 0, 0, NO_REPLACE, EXCHANGE]);
-        let target = names.iter().find(|(dir, name, ..)| (*dir, name) == (to.0, &to.1));
-        if target.is_some_and(|(.., ino)| above(names, from.0).contains(ino)) {
-            // The kernel refuses to swap a directory with something below it.
-            flags &= !EXCHANGE;
-        }
-        if in_trash(names, to.0, &to.1) {
-            return "nothing".into();
-        }
+        let flags = self.pick(&[0, 0, 0, NO_REPLACE, EXCHANGE]);
         let is_open = self.is_open();
         let removed = Cell::default();
         let rename = async |meta: &Meta| {
@@ -275,13 +258,6 @@ impl Life {
         let file = self.file(names);
         let offset = self.chance.below(3 * CHUNK_BYTES);
         let len = 1 + self.chance.below(CHUNK_BYTES);
-        let node = self.meta().node(file).await.unwrap();
-        if node.nlink == 0 {
-            self.drifting.insert(node.parent);
-        } else if node.parent == Ino(0) {
-            let of_file = names.iter().filter(|(.., ino)| *ino == file);
-            self.drifting.extend(of_file.map(|(dir, ..)| *dir));
-        }
         match self.below(5) {
             0 => {
                 let done = self.meta().truncate(file, offset).await;
@@ -329,11 +305,11 @@ impl Life {
             return format!("close {file}");
         }
         let Some((file, length)) = self.waiting.pop_first() else { return "nothing".into() };
-        let freed = self.meta().drop_chunks(file, length).await.unwrap();
+        let freed = self.meta().drop_chunks(vec![(file, length)]).await.unwrap();
         for (id, _) in &freed {
             self.slices.remove(id);
         }
-        self.meta().forget_slices(file, length, freed).await.unwrap();
+        self.meta().forget_slices(vec![(file, length)], freed).await.unwrap();
         format!("delete the data of {file}, {length} bytes")
     }
 
@@ -398,9 +374,7 @@ impl Life {
             sums.iter_mut().zip([length, space, inodes]).for_each(|(sum, more)| *sum += more);
         }
         assert!(dir.is_trash() || attr.nlink == 2 + below, "links of {dir}, {when}");
-        if let Some(stats) = self.base.dir_stats(dir)
-            && !self.drifting.contains(&dir)
-        {
+        if let Some(stats) = self.base.dir_stats(dir) {
             assert_eq!(stats, sums, "statistics of {dir}, {when}");
         }
     }
@@ -429,25 +403,6 @@ impl Life {
         let queued: BTreeMap<_, _> = queued.into_iter().collect();
         assert_eq!(queued, self.waiting, "{when}");
     }
-}
-
-/// Whether what stands under the name was removed from there before and is in the trash: it has
-/// been linked again, and a second removal within the hour finds its name there taken.
-fn in_trash(names: &[Named], dir: Ino, name: &Name) -> bool {
-    let target = names.iter().find(|(of, found, ..)| (*of, found) == (dir, name));
-    target.is_some_and(|(.., ino)| {
-        let kept = trash_name(dir, *ino, name);
-        names.iter().any(|(dir, name, ..)| dir.is_trash() && *name == kept)
-    })
-}
-
-/// A directory and those above it.
-fn above(names: &[Named], dir: Ino) -> Vec<Ino> {
-    let mut found = vec![dir];
-    while let Some((up, ..)) = names.iter().find(|(.., ino)| Some(ino) == found.last()) {
-        found.push(*up);
-    }
-    found
 }
 
 /// How an operation ended; anything but success and a refusal is a failure of the test.

@@ -402,3 +402,47 @@ fn run(seed: u64) {
 fn commits_mean_the_same_on_both_engines() {
     (1..=4).for_each(run);
 }
+
+/// A file grows: each directory that names it counts it, once for each of its names there.
+#[test]
+fn directories_count_what_their_files_grow() {
+    let server = TestServer::start(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("meta.db");
+    let (sqlite, redis) = (SqliteFile::open(&path, true).unwrap().engine(), server.engine());
+    let (file, one, two) = (Ino(5), Ino(2), Ino(3));
+    let link = |dir, text| {
+        let entry = Mutation::PutEntry(dir, name(text), FileType::File, file);
+        [entry, Mutation::AddParent(file, dir, 1)]
+    };
+    let node = |nlink, parent| Attr { kind: FileType::File, nlink, parent, length: 0, ..dir() };
+    let grow = |length| Patch { length_at_least: Some(length), ..Patch::default() };
+    let long = (1 << 40) + 5000;
+    let steps = [
+        vec![Mutation::InitDirStats(one), Mutation::InitDirStats(two)],
+        vec![Mutation::PutNode(file, node(1, one)), Mutation::Patch(file, grow(1))],
+        [link(one, "a"), link(one, "b"), link(two, "c"), link(two, "d")].concat(),
+        vec![Mutation::DelEntry(two, name("d")), Mutation::AddParent(file, two, -1)],
+        vec![Mutation::PutNode(file, node(3, Ino(0))), Mutation::Patch(file, grow(long))],
+        vec![Mutation::CountGrowth(file, -5000, -4096)],
+        vec![Mutation::PutNode(file, node(0, one)), Mutation::Patch(file, grow(9_000_000))],
+        vec![Mutation::CountGrowth(file, 1, 4096), Mutation::CountGrowth(Ino(7), 1, 4096)],
+    ];
+    block_on(async {
+        for engine in [&sqlite, &redis] {
+            engine.store_setting("{}".into(), vec![(Ino::ROOT, dir())]).await.unwrap();
+            for mutations in steps.clone() {
+                let commit = Commit { mutations, ..Commit::default() };
+                engine.commit(commit).await.unwrap();
+            }
+        }
+    });
+    let mut line = server.line();
+    statistics(&path, &mut line);
+    let counted = [one, two].map(|dir| {
+        ["dirDataLength", "dirUsedSpace"].map(|hash| line.text(&format!("HGET {hash} {dir}")))
+    });
+    let once = 1i64 << 40;
+    let wanted = [[2 * once + 1, 2 * once], [once, once]];
+    assert_eq!(counted, wanted.map(|sums| sums.map(|sum| sum.to_string())));
+}

@@ -107,7 +107,7 @@ fn commits_made_at_once_share_batches_and_see_each_other() {
 }
 
 /// All results, polled side by side.
-pub(super) async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+pub(in crate::meta::redis) async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     let mut futures: Vec<_> =
         futures.into_iter().map(|future| (Some(Box::pin(future)), None)).collect();
     std::future::poll_fn(move |context| {
@@ -148,6 +148,48 @@ fn a_create_and_a_lookup_are_one_call_each() {
         line.text("SCRIPT FLUSH");
         let found = one(&*engine, Key::EntryNode(Ino::ROOT, name("b"))).await;
         assert!(matches!(found, Value::EntryNode(Some((FileType::File, Ino(3), Some(_))))));
+    });
+}
+
+#[test]
+fn a_mount_makes_a_second_file_in_one_call() {
+    use crate::meta::{Meta, MetaShared, NewNode, Rules, Who};
+    let (server, engine) = fresh();
+    let mut line = server.line();
+    let meta = Meta::new(engine, MetaShared::new(Ino::ROOT, false, 0, Rules::default()));
+    let new = NewNode { kind: FileType::File, mode: 0o644, umask: 0, rdev: 0, target: None };
+    block_on(async {
+        meta.create(Ino::ROOT, b"one", &new, Who { uid: 0, gid: 0 }).await.unwrap();
+        line.text("CONFIG RESETSTAT");
+        meta.create(Ino::ROOT, b"two", &new, Who { uid: 0, gid: 0 }).await.unwrap();
+        // The script itself reads the parent; nothing else does.
+        assert_eq!((line.calls("evalsha"), line.calls("get")), (1, 1));
+    });
+}
+
+#[test]
+fn transactions_of_official_clients_fail_on_what_was_changed() {
+    let (server, engine) = fresh();
+    let mut line = server.line();
+    let record = SliceRecord { pos: 0, id: 1, size: 10, off: 0, len: 10 };
+    let push = vec![
+        Mutation::PushSlices(Ino(2), 0, vec![record]),
+        // Nothing in the node changes, and yet a reader of it must look again.
+        Mutation::Patch(Ino(2), Patch { length_at_least: Some(0), ..Patch::default() }),
+    ];
+    block_on(async {
+        for (watched, commit) in
+            [("d1", create("a", 2)), ("i2", changes(push)), ("i1", create("b", 3))]
+        {
+            // The parent's times are old enough to be touched.
+            line.call(&[b"SET", b"i1", &encode_node(&dir())]);
+            line.text(&format!("WATCH {watched}"));
+            assert!(matches!(engine.commit(commit).await.unwrap(), Outcome::Applied(_)));
+            line.text("MULTI");
+            line.text("INCR touched");
+            assert_eq!(line.text("EXEC"), "nil", "{watched}");
+        }
+        assert_eq!(line.text("EXISTS touched"), "0");
     });
 }
 
@@ -306,11 +348,15 @@ fn sessions_end_with_their_locks_and_sequences() {
         engine.commit(changes(made)).await.unwrap();
         assert_eq!(engine.sessions().await.unwrap(), [session, other.clone()]);
         assert_eq!(line.text("HLEN Uring:seq"), "1");
-        line.text("HSET Uring:seq 0_old 0000000000000001000000000001A 0_new 0000000000000001099999999999A");
+        let (old, new) = ("0000000000000001000000000001A", "0000000000000001099999999999A");
+        line.text(&format!("HSET Uring:seq 0_old {old} 0_new {new} 9_dead {old} 30_idle {old}"));
         let mut kept = engine.end_session(3).await.unwrap();
         kept.sort_unstable();
         assert_eq!(kept, [Ino(8), Ino::TRASH]);
-        assert_eq!(line.text("HKEYS Uring:seq"), "0_new");
+        assert_eq!(engine.sessions().await.unwrap().len(), 2);
+        line.text("DEL session3");
+        assert_eq!(engine.end_session(3).await.unwrap(), []);
+        assert_eq!(line.text("HKEYS Uring:seq"), "0_new 30_idle");
         assert_eq!(engine.sessions().await.unwrap(), [other]);
         let found = engine.fetch(&[Key::Flocks(Ino(2)), Key::Plocks(Ino(2))]).await.unwrap();
         let left = Flock { owner: theirs, exclusive: false };

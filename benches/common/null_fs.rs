@@ -1,6 +1,6 @@
 //! A file system that answers at once: names and lengths in memory, data dropped or kept.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::ready;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +36,8 @@ struct Tree {
 struct Node {
     attr: Attr,
     children: HashMap<Name, u64>,
+    /// The same by number, which is the order of listings.
+    order: BTreeMap<u64, Name>,
     data: Vec<u8>,
 }
 
@@ -58,12 +60,19 @@ fn node(kind: FileType, mode: u32) -> Node {
         default_acl: 0,
         tier: 0,
     };
-    Node { attr, children: HashMap::new(), data: Vec::new() }
+    Node { attr, children: HashMap::new(), order: BTreeMap::new(), data: Vec::new() }
 }
 
 /// A panic that was asked for leaves the tree as it was.
 fn lock(tree: &Mutex<Tree>) -> MutexGuard<'_, Tree> {
     tree.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the product tells the kernel of a handle: direct I/O in parallel.
+fn open_flags(flags: u32) -> u32 {
+    const DIRECT_IO: u32 = 1;
+    const PARALLEL_DIRECT_WRITES: u32 = 64;
+    if flags as i32 & libc::O_DIRECT == 0 { 0 } else { DIRECT_IO | PARALLEL_DIRECT_WRITES }
 }
 
 impl NullFs {
@@ -136,20 +145,23 @@ impl Tree {
                 node.attr.mode = set.mode.unwrap_or(node.attr.mode);
                 self.attr(ino)
             }
-            Op::Create { dir, name, mode, .. } => {
+            Op::Create { dir, name, mode, flags, .. } => {
                 let entry = self.add(dir, name, FileType::File, mode);
-                Reply::Create { handle: entry.ino.0, entry, open_flags: 0 }
+                Reply::Create { handle: entry.ino.0, entry, open_flags: open_flags(flags) }
             }
             Op::Mkdir { dir, name, mode, .. } => {
                 Reply::Entry(self.add(dir, name, FileType::Dir, mode))
             }
             Op::Unlink { dir, name } | Op::Rmdir { dir, name } => self.remove(dir, &name),
-            Op::Open { ino, .. } | Op::Opendir { ino, .. } => {
-                Reply::Open { handle: ino.0, open_flags: 0 }
+            Op::Open { ino, flags, .. } => {
+                Reply::Open { handle: ino.0, open_flags: open_flags(flags) }
             }
+            Op::Opendir { ino, .. } => Reply::Open { handle: ino.0, open_flags: 0 },
             Op::Write { ino, offset, data, .. } => self.write(ino, offset, &data.0),
             Op::Read { ino, offset, len_bytes, .. } => self.read(ino, offset, len_bytes),
-            Op::Readdir { ino, offset, .. } => self.list(ino, offset),
+            Op::Readdir { ino, offset, len_bytes, plus, .. } => {
+                self.list(ino, offset, len_bytes as usize, plus)
+            }
             Op::Statfs { .. } => Reply::Statfs(StatfsReply::default()),
             Op::Forget { items } => {
                 self.forgotten += items.iter().map(|(_, count)| count).sum::<u64>();
@@ -164,8 +176,7 @@ impl Tree {
 
     fn entry(&self, ino: u64) -> EntryReply {
         let attr = self.nodes[&ino].attr.clone();
-        let attr_ttl_ns = if attr.kind == FileType::Dir { MINUTE_NS } else { 0 };
-        EntryReply { ino: Ino(ino), attr, entry_ttl_ns: MINUTE_NS, attr_ttl_ns }
+        EntryReply { ino: Ino(ino), attr, entry_ttl_ns: MINUTE_NS, attr_ttl_ns: MINUTE_NS }
     }
 
     fn attr(&self, ino: Ino) -> Reply {
@@ -177,14 +188,19 @@ impl Tree {
         let ino = self.next_ino;
         self.next_ino += 1;
         self.nodes.insert(ino, node(kind, mode));
-        self.nodes.get_mut(&dir.0).expect("a known directory").children.insert(name, ino);
+        let parent = self.nodes.get_mut(&dir.0).expect("a known directory");
+        parent.order.insert(ino, name.clone());
+        parent.children.insert(name, ino);
         self.entry(ino)
     }
 
     fn remove(&mut self, dir: Ino, name: &[u8]) -> Reply {
-        let children = &mut self.nodes.get_mut(&dir.0).expect("a known directory").children;
-        match children.remove(name) {
-            Some(_) => Reply::Ok,
+        let parent = self.nodes.get_mut(&dir.0).expect("a known directory");
+        match parent.children.remove(name) {
+            Some(ino) => {
+                parent.order.remove(&ino);
+                Reply::Ok
+            }
             None => Reply::Error(libc::ENOENT),
         }
     }
@@ -213,18 +229,24 @@ impl Tree {
         Reply::Data(all.chunks(65536).map(|piece| Page::from_vec(piece.to_vec())).collect())
     }
 
-    fn list(&self, ino: Ino, offset: u64) -> Reply {
-        let mut children: Vec<_> = self.nodes[&ino.0].children.iter().collect();
-        children.sort_unstable();
-        let entries = children.into_iter().enumerate().skip(offset as usize);
+    /// Names in the order in which they were made; as many as fit.
+    fn list(&self, ino: Ino, offset: u64, len_bytes: usize, plus: bool) -> Reply {
+        let mut room = len_bytes;
+        let head_bytes = if plus { 128 + 24 } else { 24 };
+        let entries = self.nodes[&ino.0].order.range(offset + 1..).take_while(|(_, name)| {
+            let need = head_bytes + name.len().next_multiple_of(8);
+            let fits = need <= room;
+            room = room.saturating_sub(need);
+            fits
+        });
         Reply::Dirents(
             entries
-                .map(|(at, (name, ino))| DirentReply {
+                .map(|(ino, name)| DirentReply {
                     name: name.clone(),
                     ino: Ino(*ino),
                     kind: self.nodes[ino].attr.kind,
-                    next_offset: at as u64 + 1,
-                    plus: None,
+                    next_offset: *ino,
+                    plus: plus.then(|| self.entry(*ino)),
                 })
                 .collect(),
         )

@@ -1,0 +1,147 @@
+"""The commands as a person meets them: foreground and signals, fstab's helper, users, passwords, doctor."""
+import glob
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+from .rig import check, run
+
+
+def _until(holds, text, seconds=15):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        check(time.monotonic() < deadline, text)
+        time.sleep(0.02)
+
+
+def _foreground(rig, url):
+    """Without -d the mount answers while the command runs, and a signal ends both, cleanly."""
+    point = rig.path("front")
+    os.mkdir(point)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with open(rig.path("front.log"), "wb") as log:
+            process = subprocess.Popen([rig.binary, "mount", "--cache-dir", rig.path("cache"), url, point],
+                                       stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        _until(lambda: os.path.ismount(point), "the foreground mount does not answer")
+        with open(os.path.join(point, "signal"), "w", encoding="ascii") as out:
+            out.write(str(number))
+        process.send_signal(number)
+        check(process.wait(30) == 0, "a mount ended by %s returned %s" % (number, process.returncode))
+        check(not os.path.ismount(point), "still mounted after %s" % number)
+        point = rig.mount(url, where="front")
+        with open(os.path.join(point, "signal"), encoding="ascii") as told:
+            check(told.read() == str(number), "what was written before the signal is lost")
+        rig.umount(point)
+
+
+def _helper(rig, url):
+    """/sbin/mount.jfs-uring by its name, with options of fstab."""
+    link, point = rig.path("mount.jfs-uring"), rig.path("fstab")
+    os.symlink(rig.binary, link)
+    os.mkdir(point)
+    options = "rw,_netdev,nofail,attrcacheto=3,enable-xattr,cache-dir=%s,log=%s" % (rig.path("cache"), rig.path("fstab.log"))
+    run(link, url, point, "-o", options, timeout=60)
+    check(os.path.ismount(point), "the helper returned and nothing is mounted")
+    rig.mounts.append(point)
+    os.setxattr(point, "user.x", b"1")
+    rig.umount(point)
+    done = run(link, url, point, "-o", "writeback", ok=False)
+    check(done.returncode == 2 and "--writeback" in done.stdout, "a refused option passed: %s" % done.stdout)
+
+
+def _in_use(rig, url):
+    """umount of a mount in use says by whom to ask, --force ends it."""
+    point = rig.mount(url, where="busy")
+    held = open(os.path.join(point, "held"), "wb")
+    done = rig.call("umount", point, ok=False)
+    check(done.returncode == 1 and "in use" in done.stdout, "busy: %s" % done.stdout)
+    rig.call("umount", "--force", point)
+    held.close()
+    rig.mounts.remove(point)
+    _until(lambda: not rig.serving(point), "the process outlives its last user")
+
+
+def _listed(point):
+    """Whether something is mounted there; root itself may not look into a user's mount."""
+    with open("/proc/self/mounts", encoding="utf-8") as table:
+        return any(line.split(" ")[1] == point for line in table)
+
+
+def _user(rig):
+    """A user mounts through fusermount3 what is hers."""
+    home = rig.path("home")
+    os.mkdir(home, 0o755)
+    run("chown", "tests:", home)
+    os.chmod("/dev/fuse", 0o666)
+    as_user = ["setpriv", "--reuid=tests", "--regid=tests", "--init-groups", "env", "HOME=" + home]
+    program = os.path.join(home, "jfs-uring")
+    run("cp", rig.binary, program)
+    os.chmod(program, 0o755)
+    url, point = "sqlite3://%s/meta.db" % home, home + "/mnt"
+    run(*as_user, program, "format", url, "mine")
+    run(*as_user, "mkdir", point)
+    run(*as_user, program, "mount", "-d", "--log", home + "/log", url, point, timeout=60)
+    check(_listed(point), "the user's mount is not there")
+    run(*as_user, "sh", "-c", "echo hers > %s/f && cat %s/f" % (point, point))
+    check(run("cat", point + "/f", ok=False).returncode != 0, "root looks into a user's mount without allow_other")
+    run(*as_user, program, "umount", point, timeout=60)
+    check(not _listed(point), "still mounted")
+
+
+def _passwords(rig):
+    """A password shows nowhere: not in the list of processes, the log or status; a wrong one is told."""
+    secret, login = "s3cr3t-%d" % os.getpid(), rig.path("password")
+    with open(login, "w", encoding="ascii") as out:
+        out.write(secret + "\n")
+    url = rig.volume()
+    subprocess.run(["redis-cli", "-s", rig.redis.socket, "CONFIG", "SET", "requirepass", secret], check=True, stdout=subprocess.DEVNULL)
+    try:
+        open_url = url.replace("unix://", "unix://:%s@" % secret)
+        point = rig.mount(open_url, where="secret")
+        for name in glob.glob("/proc/[0-9]*/cmdline"):
+            try:
+                with open(name, "rb") as text:
+                    check(secret.encode() not in text.read(), "%s shows the password" % name)
+            except OSError:
+                continue
+        with open(rig.path("secret.log"), encoding="utf-8") as log:
+            check(secret not in log.read(), "the log shows the password")
+        check(secret not in rig.call("status", open_url).stdout, "status shows the password")
+        rig.umount(point)
+        run(rig.binary, "status", url, env={**os.environ, "META_PASSWORD_FILE": login})
+        run(rig.binary, "status", url, env={**os.environ, "META_PASSWORD": secret})
+        for wrong in (url, url.replace("unix://", "unix://:wrong@")):
+            done = rig.call("status", wrong, ok=False)
+            check(done.returncode != 0 and re.search("password|WRONGPASS|NOAUTH", done.stdout), "wrong password: %s" % done.stdout)
+    finally:
+        run("redis-cli", "-s", rig.redis.socket, "-a", secret, "--no-auth-warning", "CONFIG", "SET", "requirepass", "")
+
+
+def _doctor(rig, url):
+    """All is well here; what is not has a cure."""
+    found = json.loads(rig.call("doctor", "--json", "--cache-dir", rig.path("cache"), url).stdout)
+    check({"kernel", "io_uring", "/dev/fuse", "cache disk", "metadata", "persistence", "objects"} <= {f["check"] for f in found}, str(found))
+    check(all(f["status"] == "OK" or f["cure"] for f in found), "a finding without a cure: %s" % found)
+    done = rig.call("doctor", "sqlite3:///nowhere/at/all.db", ok=False)
+    check(done.returncode == 1 and "FAIL" in done.stdout and "->" in done.stdout, done.stdout)
+
+
+def commands(rig):
+    """Foreground, signals, fstab, users, passwords, doctor, completions and man page."""
+    url = rig.volume()
+    _foreground(rig, url)
+    _helper(rig, url)
+    _in_use(rig, url)
+    _user(rig)
+    _doctor(rig, url)
+    if rig.redis:
+        _passwords(rig)
+    for words, needle in ((("version",), "jfs-uring"), (("completions", "bash"), "complete"), (("man",), ".TH"), (("mount", "--help"), "--buffer-size")):
+        check(needle in rig.call(*words).stdout, "%s shows no %r" % (" ".join(words), needle))
+    for words, code in ((("mount", "--no-such-flag", url, "/"), 2), (("status", "mysql://x"), 2), (("umount", rig.folder), 1)):
+        done = rig.call(*words, ok=False)
+        check(done.returncode == code and done.stdout.count("\n") == 1, "%s: %d, %r" % (words, done.returncode, done.stdout))
+    return "foreground, signals, fstab, in use, a user, doctor, %scompletions, man, exit codes" % ("passwords, " if rig.redis else "")
