@@ -91,7 +91,7 @@ fn with_a_trash_nothing_is_lost() {
         assert_eq!(hours.len(), 1);
         let hour = m.lookup(Ino::TRASH, hours[0].as_bytes()).await.ino;
         let kept = format!("1-{ino}-f");
-        assert_eq!(m.names(hour).await, [kept.clone()]);
+        assert_eq!(m.names(hour).await, [kept.as_str()]);
         let take_out = Op::Unlink { dir: hour, name: kept.into_bytes().into() };
         assert!(matches!(m.ask_as(USER, take_out).await, Reply::Error(libc::EPERM)));
         assert_eq!(m.cat(ino).await, b"kept");
