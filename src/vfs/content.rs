@@ -21,7 +21,11 @@ impl Vfs {
         let file = self.shared.handles.file(handle)?;
         let length = file.inode.length();
         let read = self.data.read(file.inode.ino, offset, u64::from(len_bytes), length);
-        Ok(Reply::Data(read.await?))
+        let pages = read.await?;
+        if self.config.atime.is_some() {
+            Box::pin(self.accessed(file.inode.ino)).await;
+        }
+        Ok(Reply::Data(pages))
     }
 
     pub(super) async fn write(

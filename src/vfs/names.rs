@@ -84,7 +84,9 @@ impl Vfs {
     }
 
     pub(super) async fn readlink(&self, ino: Ino) -> Done {
-        Ok(Reply::Bytes(self.meta.readlink(ino).await?))
+        let target = self.meta.readlink(ino).await?;
+        self.accessed(ino).await;
+        Ok(Reply::Bytes(target))
     }
 
     pub(super) async fn unlink(self: &Rc<Self>, dir: Ino, name: Name, caller: Caller) -> Done {

@@ -1,5 +1,6 @@
 //! Attributes: what setattr sets, what writes change, what privileges survive.
 
+use jfs_uring::meta::Atime;
 use jfs_uring::types::{FLAG_APPEND, FLAG_IMMUTABLE, Ino, Time};
 use jfs_uring::uring;
 use jfs_uring::vfs::VfsConfig;
@@ -239,5 +240,20 @@ fn the_volume_has_figures() {
         assert_eq!(told.inodes - told.free_inodes, 1);
         let access = Op::Access { ino: Ino::ROOT, mask: 4 };
         assert_eq!(m.errno(access).await, libc::ENOSYS);
+    });
+}
+
+#[test]
+fn reading_moves_access_times_only_where_the_mount_wants_it() {
+    uring::block_on(async {
+        for (atime, moves) in [(None, false), (Some(Atime::Relative), true)] {
+            let volume = Volume::format(0).await;
+            let m = volume.mount(VfsConfig { atime, ..VfsConfig::default() }).await;
+            let ino = m.put(Ino::ROOT, b"f", b"read me").await;
+            let old = SetTime::At(Time { sec: 1000, nsec: 0 });
+            m.setattr(ino, SetAttr { atime: Some(old), ..SetAttr::default() }).await;
+            m.cat(ino).await;
+            assert_eq!(m.attr(ino).await.atime.sec > 1000, moves);
+        }
     });
 }
