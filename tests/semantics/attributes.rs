@@ -167,17 +167,6 @@ fn a_read_only_mount_changes_nothing() {
 }
 
 #[test]
-fn reading_moves_no_access_time() {
-    with_mount(|m| async move {
-        let ino = m.put(Ino::ROOT, b"f", b"read me").await;
-        let before = m.attr(ino).await.atime;
-        m.cat(ino).await;
-        m.names(Ino::ROOT).await;
-        assert_eq!(m.attr(ino).await.atime, before);
-    });
-}
-
-#[test]
 fn a_directory_that_just_changed_keeps_its_times() {
     uring::block_on(async {
         let mut volume = Volume::format(0).await;
