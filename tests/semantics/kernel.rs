@@ -71,9 +71,24 @@ fn direct_handles_go_past_the_kernels_pages() {
         // Neither offsets nor lengths need to be aligned.
         m.write(ino, handle, 3, b"abc").await;
         assert_eq!(m.read(ino, handle, 1, 4).await, b"12ab");
-        assert_eq!(m.meta.getattr(ino).await.unwrap().length, 10);
         m.close(ino, handle).await;
+        assert_eq!(m.cat(ino).await, b"012abc6789");
         let (_, flags) = m.open(ino, RDWR).await;
         assert_eq!(flags & DIRECT_IO, 0);
+    });
+}
+
+#[test]
+fn a_direct_write_is_safe_after_fsync() {
+    with_mount(|m| async move {
+        let ino = m.put(Ino::ROOT, b"f", b"").await;
+        let direct = (libc::O_DIRECT | libc::O_SYNC) as u32;
+        let (handle, _) = m.open(ino, RDWR | direct).await;
+        m.write(ino, handle, 0, b"abc").await;
+        // The kernel sends no fsync of its own for such a handle.
+        assert_eq!(m.meta.getattr(ino).await.unwrap().length, 0);
+        m.ok(Op::Fsync { ino, handle, datasync: true }).await;
+        assert_eq!(m.meta.getattr(ino).await.unwrap().length, 3);
+        m.close(ino, handle).await;
     });
 }
