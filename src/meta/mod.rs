@@ -17,7 +17,7 @@ mod slices;
 pub mod sqlite;
 mod txn;
 
-pub use client::{Made, Meta, MetaShared, Usage};
+pub use client::{Made, Meta, MetaShared, Moved, Usage};
 pub use engine::{DirEntry, Engine, EngineError, Local, Session};
 pub use overlay::overlay;
 pub use plan::attr::{Atime, Wanted};

@@ -182,3 +182,13 @@ fn names_are_seen_by_other_clients_at_once() {
         b.absent(Ino::ROOT, b"g").await;
     });
 }
+
+#[test]
+fn a_moved_directory_is_seen_as_changed_at_once() {
+    with_mount(|m| async move {
+        let dir = m.mkdir(Ino::ROOT, b"d").await;
+        let before = m.attr(dir).await.ctime;
+        m.rename(Ino::ROOT, b"d", Ino::ROOT, b"e").await;
+        assert!(m.attr(dir).await.ctime > before);
+    });
+}
