@@ -79,16 +79,20 @@ fn direct_handles_go_past_the_kernels_pages() {
 }
 
 #[test]
-fn a_direct_write_is_safe_after_fsync() {
+fn a_direct_write_is_safe_after_fsync_or_at_once_with_o_sync() {
     with_mount(|m| async move {
         let ino = m.put(Ino::ROOT, b"f", b"").await;
         let direct = (libc::O_DIRECT | libc::O_SYNC) as u32;
         let (handle, _) = m.open(ino, RDWR | direct).await;
         m.write(ino, handle, 0, b"abc").await;
         // The kernel sends no fsync of its own for such a handle.
-        assert_eq!(m.meta.getattr(ino).await.unwrap().length, 0);
-        m.ok(Op::Fsync { ino, handle, datasync: true }).await;
         assert_eq!(m.meta.getattr(ino).await.unwrap().length, 3);
+        m.close(ino, handle).await;
+        let (handle, _) = m.open(ino, RDWR | libc::O_DIRECT as u32).await;
+        m.write(ino, handle, 3, b"def").await;
+        assert_eq!(m.meta.getattr(ino).await.unwrap().length, 3);
+        m.ok(Op::Fsync { ino, handle, datasync: true }).await;
+        assert_eq!(m.meta.getattr(ino).await.unwrap().length, 6);
         m.close(ino, handle).await;
     });
 }
