@@ -54,18 +54,20 @@ impl System {
         Self { name, folder, end: End::Ours(Some(std::thread::spawn(serve))) }
     }
 
-    /// The product, mounting `url`, formatted before unless it is in memory. Kernel caches live as
-    /// long as those of the empty file system.
+    /// The product with its objects in memory, mounting `url`, which is formatted before unless it
+    /// is in memory. Kernel caches live as long as those of the empty file system; blocks are
+    /// cached on disk unless `options` say where.
     pub fn product(name: &'static str, url: &str, options: &[&str]) -> Self {
         let (folder, point) = new_folder();
         if !url.starts_with("memory://") {
-            let bucket = folder.path().join("objects");
-            let bucket = bucket.display().to_string();
-            product(&["format", "--trash-days", "0", "--bucket", &bucket, url, "bench"]);
+            product(&["format", "--trash-days", "0", "--storage", "mem", url, "bench"]);
         }
         let (cache, log) = (folder.path().join("cache"), folder.path().join("log"));
         let (cache, log) = (cache.display().to_string(), log.display().to_string());
-        let mut words = vec!["mount", "-d", "--cache-dir", &cache, "--log", &log];
+        let mut words = vec!["mount", "-d", "--log", &log];
+        if !options.contains(&"--cache-dir") {
+            words.extend(["--cache-dir", &cache]);
+        }
         words.extend(["--attr-cache", "60s", "--entry-cache", "60s", "--dir-entry-cache", "60s"]);
         words.extend_from_slice(options);
         let shown = point.display().to_string();

@@ -39,13 +39,15 @@ pub fn serve(point: &Path) -> Box<dyn FnOnce()> {
     let (tell, told) = sync_channel(1);
     let path = point.to_owned();
     let serve = move || {
-        let runtime = runtime();
+        // One thread: with more of them, requests wander and take longer.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
         runtime.block_on(async {
             let mut options = MountOptions::default();
             options.fs_name("bench").allow_other(true).default_permissions(true);
             let files = Fuse3Fs(NullFs::new(false));
-            // This way and not as root: the crate's privileged mount reads through a pool of
-            // blocking threads, which costs another 100 µs.
+            // Although this is root: the crate's privileged mount hands every read to a pool of
+            // blocking threads and is several times slower.
             let session = Session::new(options).mount_with_unprivileged(files, &path);
             let session = session.await.expect("fusermount3 (package fuse3) mounts");
             tell.send(()).expect("somebody waits");
@@ -59,15 +61,6 @@ pub fn serve(point: &Path) -> Box<dyn FnOnce()> {
         unmount(&point, true).expect("mounted");
         server.join().expect("no panic");
     })
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    let mut builder = if std::env::var_os("FUSE3_CURRENT").is_some() {
-        tokio::runtime::Builder::new_current_thread()
-    } else {
-        tokio::runtime::Builder::new_multi_thread()
-    };
-    builder.enable_all().build().expect("a runtime")
 }
 
 struct Fuse3Fs(NullFs);
