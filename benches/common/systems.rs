@@ -30,9 +30,21 @@ fn new_folder() -> (tempfile::TempDir, PathBuf) {
     (folder, point)
 }
 
+/// Where root lets FUSE offer its ring.
+const RING_SWITCH: &str = "/sys/module/fuse/parameters/enable_uring";
+
+fn ring_is_offered() -> bool {
+    std::fs::read_to_string(RING_SWITCH).is_ok_and(|text| text.trim() == "Y")
+}
+
 impl System {
     /// The empty file system on our transport.
     pub fn empty(name: &'static str, over_uring: bool, cores: usize) -> Self {
+        assert!(
+            !over_uring || ring_is_offered(),
+            "the kernel offers FUSE no ring; Linux 6.14 and later do once root wrote: \
+             echo Y > {RING_SWITCH}"
+        );
         let (folder, point) = new_folder();
         let options = MountOptions {
             source: "bench".to_owned(),
@@ -44,11 +56,8 @@ impl System {
         let device = mount(&point, &options).expect("root may mount");
         let wishes = Wishes { over_uring, ..Wishes::default() };
         let session = Session::negotiate(device, &wishes).expect("the kernel speaks FUSE");
-        assert!(
-            !over_uring || session.transport == Transport::OverUring,
-            "the kernel offers no ring to FUSE (Linux 6.14 and later do, switched on by root): \
-             echo Y > /sys/module/fuse/parameters/enable_uring"
-        );
+        let wanted = if over_uring { Transport::OverUring } else { Transport::DevFuse };
+        assert_eq!(session.transport, wanted, "{name}: the kernel offers another transport");
         let files = NullFs::new(false);
         let serve = move || core::run(session, cores, move |_| files.handler()).expect("served");
         Self { name, folder, end: End::Ours(Some(std::thread::spawn(serve))) }
