@@ -63,13 +63,13 @@ impl System {
         Self { name, folder, end: End::Ours(Some(std::thread::spawn(serve))) }
     }
 
-    /// The product with its objects in memory, mounting `url`, which is formatted before unless it
-    /// is in memory. Kernel caches live as long as those of the empty file system; blocks are
-    /// cached on disk unless `options` say where.
+    /// The product, mounting `url`, which is formatted before, with its objects in a folder, unless
+    /// it is in memory with them. Kernel caches live as long as those of the empty file system.
     pub fn product(name: &'static str, url: &str, options: &[&str]) -> Self {
         let (folder, point) = new_folder();
         if !url.starts_with("memory://") {
-            product(&["format", "--trash-days", "0", "--storage", "mem", url, "bench"]);
+            let bucket = folder.path().join("objects").display().to_string();
+            product(&["format", "--trash-days", "0", "--bucket", &bucket, url, "bench"]);
         }
         let (cache, log) = (folder.path().join("cache"), folder.path().join("log"));
         let (cache, log) = (cache.display().to_string(), log.display().to_string());

@@ -36,7 +36,8 @@ fn main() {
     for over_uring in [true, false] {
         let transport = if over_uring { "uring" } else { "dev" };
         println!("transport {transport}, cores: {cores}, kernel caches of 60 s on both sides");
-        let options = ["--transport", transport, "--memory-cache-size", "1G"];
+        let options =
+            ["--transport", transport, "--cache-dir", "memory", "--memory-cache-size", "1G"];
         let systems = [
             System::empty("empty", over_uring, cores),
             System::product("product", "memory://bench", &options),

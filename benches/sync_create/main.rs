@@ -3,8 +3,8 @@
 //!
 //! One caller, pinned to the first CPU. SQLite is a file in the temporary folder, Redis a real
 //! server on loopback TCP and the same server half a millisecond away in each direction. Objects
-//! and cached blocks are in memory: the bars are about metadata, and a file system that has just
-//! lost many files may make slow ones for a while. Nothing is deleted before the end.
+//! are files in the temporary folder. Nothing is deleted before the end: a file system that has
+//! just lost many files may make slow ones for a while.
 //!
 //! A Redis has its bar at the empty file system's time and three PINGs over the same path, measured
 //! here too: an absent name looked up, a file created, its content published.
