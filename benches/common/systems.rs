@@ -30,9 +30,21 @@ fn new_folder() -> (tempfile::TempDir, PathBuf) {
     (folder, point)
 }
 
+/// Where root lets FUSE offer its ring.
+const RING_SWITCH: &str = "/sys/module/fuse/parameters/enable_uring";
+
+fn ring_is_offered() -> bool {
+    std::fs::read_to_string(RING_SWITCH).is_ok_and(|text| text.trim() == "Y")
+}
+
 impl System {
     /// The empty file system on our transport.
     pub fn empty(name: &'static str, over_uring: bool, cores: usize) -> Self {
+        assert!(
+            !over_uring || ring_is_offered(),
+            "the kernel offers FUSE no ring; Linux 6.14 and later do once root wrote: \
+             echo Y > {RING_SWITCH}"
+        );
         let (folder, point) = new_folder();
         let options = MountOptions {
             source: "bench".to_owned(),
@@ -51,18 +63,20 @@ impl System {
         Self { name, folder, end: End::Ours(Some(std::thread::spawn(serve))) }
     }
 
-    /// The product, mounting `url`, formatted before unless it is in memory. Kernel caches live as
-    /// long as those of the empty file system.
+    /// The product, mounting `url`, which is formatted before, with its objects in a folder, unless
+    /// it is in memory with them. Kernel caches live as long as those of the empty file system.
     pub fn product(name: &'static str, url: &str, options: &[&str]) -> Self {
         let (folder, point) = new_folder();
         if !url.starts_with("memory://") {
-            let bucket = folder.path().join("objects");
-            let bucket = bucket.display().to_string();
+            let bucket = folder.path().join("objects").display().to_string();
             product(&["format", "--trash-days", "0", "--bucket", &bucket, url, "bench"]);
         }
         let (cache, log) = (folder.path().join("cache"), folder.path().join("log"));
         let (cache, log) = (cache.display().to_string(), log.display().to_string());
-        let mut words = vec!["mount", "-d", "--cache-dir", &cache, "--log", &log];
+        let mut words = vec!["mount", "-d", "--log", &log];
+        if !options.contains(&"--cache-dir") {
+            words.extend(["--cache-dir", &cache]);
+        }
         words.extend(["--attr-cache", "60s", "--entry-cache", "60s", "--dir-entry-cache", "60s"]);
         words.extend_from_slice(options);
         let shown = point.display().to_string();

@@ -23,13 +23,17 @@ pub fn size(files: usize, mebibytes: usize) -> Size {
     if is_quick() { Size { files: 50, mebibytes: 8 } } else { Size { files, mebibytes } }
 }
 
+/// Rounds that count.
+pub fn rounds() -> usize {
+    if is_quick() { 1 } else { ROUNDS }
+}
+
 /// What each system took in each round, µs: `[system][case][round]`. Case by case all systems are
 /// called one after another, so that a disturbance falls on all alike.
 pub fn measure(systems: &[System], cases: &[&str], size: Size) -> Vec<Vec<Vec<f64>>> {
-    let rounds = if is_quick() { 1 } else { ROUNDS };
     let mut found = vec![vec![Vec::new(); cases.len()]; systems.len()];
     // The first round warms up.
-    for number in 0..=rounds {
+    for number in 0..=rounds() {
         for (at, case) in cases.iter().enumerate() {
             for (system, rows) in systems.iter().zip(&mut found) {
                 let value = call(&system.point(), case, size);
@@ -58,7 +62,8 @@ pub fn print(systems: &[System], cases: &[&str], found: &[Vec<Vec<f64>>]) {
     }
 }
 
-fn shown(values: &[f64]) -> String {
+/// Median and least.
+pub fn shown(values: &[f64]) -> String {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     format!("{:13.2} ({least:6.2})", median(values.to_vec()))
 }
@@ -80,5 +85,10 @@ pub fn judge(case: &str, found: &[Vec<Vec<f64>>], at: usize, judged: usize, bar:
             (format!("{value:.2} µs of at most {most}"), value <= *most)
         }
     };
-    println!("  {case:24} {told:32} {}", if reached { "reached" } else { "FELL SHORT" });
+    tell(case, &told, reached);
+}
+
+/// One line on one bar.
+pub fn tell(what: &str, told: &str, reached: bool) {
+    println!("  {what:24} {told:32} {}", if reached { "reached" } else { "FELL SHORT" });
 }

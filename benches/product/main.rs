@@ -1,5 +1,15 @@
-//! The whole product, metadata and objects in memory, against its own empty file system: what the
-//! floors above the transport cost. `cargo bench --bench product` as root.
+//! What the floors above the transport cost: the whole product, metadata and objects in memory,
+//! against the empty file system on the same transport.
+//!
+//! Measures calls of one caller pinned to the first CPU, on the ring and on /dev/fuse.
+//! Run as root, with the ring switched on:
+//!
+//! ```text
+//! echo Y > /sys/module/fuse/parameters/enable_uring
+//! cargo bench --bench product
+//! ```
+//!
+//! All CPUs must be idle, and the disk of the temporary folder, where the product caches blocks.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -26,7 +36,8 @@ fn main() {
     for over_uring in [true, false] {
         let transport = if over_uring { "uring" } else { "dev" };
         println!("transport {transport}, cores: {cores}, kernel caches of 60 s on both sides");
-        let options = ["--transport", transport, "--memory-cache-size", "1G"];
+        let options =
+            ["--transport", transport, "--cache-dir", "memory", "--memory-cache-size", "1G"];
         let systems = [
             System::empty("empty", over_uring, cores),
             System::product("product", "memory://bench", &options),

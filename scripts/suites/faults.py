@@ -45,6 +45,8 @@ def bad_input(rig):
         cases.append((("refused", "reach", "connect"), "status", "redis://127.0.0.1:%d/1" % port))
     for words, *command in cases:
         _refused(rig, words, *command)
+    cases.append((("cache",), "mount", "-d", "--cache-dir", "/proc/no/cache/here", url, point))
+    _refused(rig, *cases[-1])
     check(not os.listdir(point), "a refused mount left something")
     mounted = rig.mount(url)
     _refused(rig, ("mounted", "busy", "empty"), "mount", "-d", url, mounted)
@@ -67,6 +69,35 @@ def _errno_of(action):
 def _read(path):
     with open(path, "rb") as source:
         return source.read()
+
+
+def full_disk(rig):
+    """A full object store is ENOSPC at close, and everything goes on when there is room again."""
+    bucket = rig.path("small")
+    os.mkdir(bucket)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "small", bucket], check=True)
+    try:
+        url = rig.meta_url()
+        rig.call("format", "--trash-days", "0", "--bucket", bucket, url, "small")
+        point = rig.mount(url)
+
+        def write(name, mebibytes):
+            with open(os.path.join(point, name), "wb") as out:
+                out.write(os.urandom(mebibytes << 20))
+
+        write("fits", 6)
+        found = _errno_of(lambda: write("too large", 20))
+        check(found == errno.ENOSPC, "20 MiB into a store of 12: %s" % found)
+        os.unlink(os.path.join(point, "too large"))
+        os.unlink(os.path.join(point, "fits"))
+        deadline = time.monotonic() + 20
+        while _errno_of(lambda: write("again", 6)):
+            check(time.monotonic() < deadline, "no room after the deletion")
+            time.sleep(0.2)
+        rig.umount(point)
+    finally:
+        subprocess.run(["umount", "-l", bucket], check=True)
+    return "ENOSPC at close, and room again after a deletion"
 
 
 def faults(rig):

@@ -17,6 +17,20 @@ class Failed(Exception):
     """A check that did not hold; the text says which."""
 
 
+def switched():
+    """Whether the kernel offers FUSE over io_uring: Y, N, or nothing where it has no such switch."""
+    if not os.path.exists(URING):
+        return ""
+    with open(URING, encoding="ascii") as text:
+        return text.read().strip()
+
+
+def switch_to(word):
+    if word and os.access(URING, os.W_OK):
+        with open(URING, "w", encoding="ascii") as out:
+            out.write(word)
+
+
 def check(holds, text):
     if not holds:
         raise Failed(text)
@@ -76,9 +90,7 @@ class Rig:
         self.mounts = []
         self.redis = Redis(self.folder) if engine == "redis" else None
         self.count = 0
-        if os.access(URING, os.W_OK):
-            with open(URING, "w", encoding="ascii") as out:
-                out.write("Y" if transport == "uring" else "N")
+        switch_to("Y" if transport == "uring" else "N")
 
     def path(self, name):
         return os.path.join(self.folder, name)

@@ -46,7 +46,20 @@ def refused(rig):
         check(done.returncode != 0 and not os.path.ismount(point), fixture + " was mounted")
         check(word in done.stdout, "%s: %r does not name %r" % (fixture, done.stdout, word))
         check(loader.digest(url) == before, fixture + ": the refusal wrote to the volume")
-    return "%d volumes refused by name, nothing written" % len(REFUSED)
+    _quotas_refused(rig)
+    return "%d volumes refused by name, nothing written" % (len(REFUSED) + 1)
+
+
+def _quotas_refused(rig):
+    """Quotas of directories are not kept by us: such a volume is only read."""
+    url = rig.volume()
+    db = loader.Connection(url)
+    db.call("HSET", "dirQuota", "1", b"\0" * 16)
+    point = rig.path("mnt-quota")
+    os.makedirs(point)
+    done = rig.call("mount", "-d", url, point, ok=False, timeout=60)
+    check(done.returncode == 3 and "quota" in done.stdout, "quotas: %d %r" % (done.returncode, done.stdout))
+    rig.umount(rig.mount(url, "--read-only", where="mnt-quota"))
 
 
 def _work(point, seed):

@@ -189,6 +189,10 @@ pub enum TransportArg {
 pub enum AtimeArg {
     /// Never by reading.
     Noatime,
+    /// When a change is younger, or after a day.
+    Relatime,
+    /// Also after a second.
+    Strictatime,
 }
 
 /// JuiceFS's levels of looking at checksums.

@@ -11,6 +11,10 @@ pub fn run(asked: &FormatArgs) -> Result<(), Failure> {
         let text = "a volume in memory lives in one process: `jfs-uring mount memory://NAME` makes it by itself";
         return Err(Failure::usage(text));
     }
+    if asked.storage.as_deref() == Some("mem") {
+        let text = "--storage mem would lose all objects with each process; mount memory://NAME for a volume in memory";
+        return Err(Failure::usage(text));
+    }
     let plan = FormatPlan {
         name: asked.name.clone(),
         storage: asked.storage.clone(),

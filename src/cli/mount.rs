@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{CacheArgs, EvictionArg, KernelArgs, MountArgs, TransportArg, VerifyArg};
+use super::args::{
+    AtimeArg, CacheArgs, EvictionArg, KernelArgs, MountArgs, TransportArg, VerifyArg,
+};
 use super::log;
 use crate::config::MetaUrl;
 use crate::core::allowed_cpus;
@@ -12,6 +14,7 @@ use crate::daemon::{
     WantedTransport, check_storage, mount, session_info, to_background,
 };
 use crate::fuse::WRITE_BYTES_LIMIT;
+use crate::meta::Atime;
 use crate::stage::{CacheConfig, Eviction, Verify};
 use crate::types::Ino;
 use crate::vfs::VfsConfig;
@@ -137,6 +140,11 @@ fn vfs_config(asked: &MountArgs, read_only: bool) -> VfsConfig {
         negative_ttl_ns: nanoseconds(*negative_entry_cache),
         open_cache_ns: nanoseconds(asked.meta.open_cache),
         readdir_cache: *readdir_cache,
+        atime: match asked.meta.atime_mode {
+            AtimeArg::Noatime => None,
+            AtimeArg::Relatime => Some(Atime::Relative),
+            AtimeArg::Strictatime => Some(Atime::Strict),
+        },
         xattr: asked.enable_xattr,
         capability: asked.enable_cap,
         selinux: asked.enable_selinux,

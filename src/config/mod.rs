@@ -4,6 +4,6 @@ mod setting;
 mod units;
 mod url;
 
-pub use setting::{Refusal, Setting};
+pub use setting::{DIR_QUOTAS, Refusal, Setting};
 pub use units::{parse_duration, parse_size};
 pub use url::{MetaUrl, UrlError, split_password};

@@ -15,6 +15,9 @@ const META_VERSION_MAX: u64 = 1;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setting(Map<String, Value>);
 
+/// What directories with quotas are refused for.
+pub const DIR_QUOTAS: &str = "quotas of directories";
+
 /// Why a volume is not mounted, with what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {

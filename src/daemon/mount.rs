@@ -11,8 +11,10 @@ use super::process::{EndSignals, Readiness};
 use super::serve::{ServePlan, Server};
 use super::store::Stores;
 use super::volume::Volume;
+use crate::config::{DIR_QUOTAS, Refusal};
 use crate::core;
 use crate::fuse::{self, MountOptions, Session, Transport, Wishes};
+use crate::uring;
 
 /// Exit code when signalled cores do not end in time, as with the real client.
 const FORCED_EXIT: i32 = 11;
@@ -73,6 +75,10 @@ pub fn mount(
 ) -> Result<(), Failure> {
     let read_only = plan.serve.vfs.read_only;
     let point = point::absolute(&plan.point)?;
+    let has_quotas = || uring::block_on(async { volume.engines.engine().has_dir_quotas().await });
+    if !read_only && has_quotas()? {
+        return Err(Refusal::OnlyReadable(DIR_QUOTAS).into());
+    }
     if let Some(path) = &plan.subdir {
         let root = Server::subdir(&volume.engines, volume.rules(), path, read_only)?;
         plan.serve.vfs.root = root;

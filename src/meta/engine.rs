@@ -58,6 +58,15 @@ pub struct Session {
     pub info: String,
 }
 
+/// What an engine is, without any password.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Description {
+    /// Kind, version and persistence settings on one line.
+    pub text: String,
+    /// What should be otherwise, each with the command that cures it.
+    pub warnings: Vec<(String, String)>,
+}
+
 /// A metadata engine, as seen from one core.
 pub trait Engine {
     /// Fetch typed keys, in one round trip where the engine can; values in the order of the keys.
@@ -109,6 +118,9 @@ pub trait Engine {
         period: i64,
     ) -> Local<'_, Result<bool, EngineError>>;
 
-    /// One line for `status` and `doctor`: kind, version, persistence settings; no password.
-    fn describe(&self) -> Local<'_, Result<String, EngineError>>;
+    /// Whether directories have quotas.
+    fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>>;
+
+    /// What `doctor` tells of it.
+    fn describe(&self) -> Local<'_, Result<Description, EngineError>>;
 }

@@ -17,10 +17,10 @@ mod slices;
 pub mod sqlite;
 mod txn;
 
-pub use client::{Made, Meta, MetaShared, Usage};
-pub use engine::{DirEntry, Engine, EngineError, Local, Session};
+pub use client::{Made, Meta, MetaShared, Moved, Usage};
+pub use engine::{Description, DirEntry, Engine, EngineError, Local, Session};
 pub use overlay::overlay;
-pub use plan::attr::Wanted;
+pub use plan::attr::{Atime, Wanted};
 pub use plan::content::{KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE};
 pub use plan::create::NewNode;
 pub use plan::remove::Removed;

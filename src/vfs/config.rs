@@ -1,5 +1,6 @@
 //! What a mount decides about the file system's behaviour, with JuiceFS's defaults.
 
+use crate::meta::Atime;
 use crate::types::Ino;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -20,6 +21,8 @@ pub struct VfsConfig {
     pub open_cache_ns: u64,
     /// The kernel may keep listings (`--readdir-cache`).
     pub readdir_cache: bool,
+    /// When reading moves access times (`--atime-mode`); `None` never.
+    pub atime: Option<Atime>,
     /// Extended attributes (`--enable-xattr`).
     pub xattr: bool,
     /// `security.capability` among them (`--enable-cap`).
@@ -45,6 +48,7 @@ impl Default for VfsConfig {
             negative_ttl_ns: 0,
             open_cache_ns: 0,
             readdir_cache: false,
+            atime: None,
             xattr: false,
             capability: false,
             selinux: false,

@@ -21,7 +21,11 @@ impl Vfs {
         let file = self.shared.handles.file(handle)?;
         let length = file.inode.length();
         let read = self.data.read(file.inode.ino, offset, u64::from(len_bytes), length);
-        Ok(Reply::Data(read.await?))
+        let pages = read.await?;
+        if self.config.atime.is_some() {
+            Box::pin(self.accessed(file.inode.ino)).await;
+        }
+        Ok(Reply::Data(pages))
     }
 
     pub(super) async fn write(
@@ -41,7 +45,7 @@ impl Vfs {
             self.drop_privileges(inode, caller).await?;
         }
         let bytes: &[u8] = &data.0;
-        let _turn = inode.turns.share().await;
+        let turn = inode.turns.share().await;
         let before = inode.begin_write(self.shared.changes.next());
         let written = self.data.write(inode.ino, offset, bytes, before).await;
         // Of a failed write some bytes may have been taken.
@@ -51,6 +55,10 @@ impl Vfs {
         };
         inode.end_write(end);
         written.map_err(of_background)?;
+        if file.syncs_each_write() {
+            drop(turn);
+            Box::pin(self.flush(inode)).await?;
+        }
         Ok(Reply::Written(bytes.len() as u32))
     }
 

@@ -220,6 +220,7 @@ impl Vfs {
         let stands = dir.with(|state| state.snapshot.is_some());
         if offset == 0 || !stands {
             self.fetch_listing(&dir, plus).await?;
+            self.accessed(dir.ino).await;
         }
         Ok(Reply::Dirents(self.list(&dir, offset, len_bytes as usize, plus)))
     }

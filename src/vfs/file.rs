@@ -74,6 +74,7 @@ impl Vfs {
             return Err(Errno::ACCESS.into());
         }
         let (handle, open_flags, _) = self.open_known(ino, flags, kill_priv, caller).await?;
+        self.accessed(ino).await;
         Ok(Reply::Open { handle, open_flags })
     }
 

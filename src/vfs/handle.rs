@@ -30,6 +30,14 @@ impl FileHandle {
     pub fn writes(&self) -> bool {
         writes(self.flags)
     }
+
+    /// Whether each write must be kept before it is over, and the kernel does not see to that:
+    /// direct writes of O_SYNC and O_DSYNC.
+    pub fn syncs_each_write(&self) -> bool {
+        // O_SYNC holds the bit of O_DSYNC.
+        let both = libc::O_DIRECT | libc::O_DSYNC;
+        self.flags as i32 & both == both
+    }
 }
 
 /// Whether flags of open(2) ask to change the file.

@@ -66,6 +66,9 @@ impl Vfs {
         if caller.uid != 0 {
             return Err(Errno::PERM.into());
         }
+        // Flags that chattr(1) has no word for stay.
+        let nameable = FLAGS.iter().fold(0, |all, (own, ..)| all | own);
+        flags |= self.meta.getattr(ino).await?.flags & !nameable;
         let wanted = Wanted { flags: Some(flags), ..Wanted::default() };
         let who = Who { uid: caller.uid, gid: caller.gid };
         self.meta.setattr(ino, &wanted, who).await?;

@@ -84,7 +84,9 @@ impl Vfs {
     }
 
     pub(super) async fn readlink(&self, ino: Ino) -> Done {
-        Ok(Reply::Bytes(self.meta.readlink(ino).await?))
+        let target = self.meta.readlink(ino).await?;
+        self.accessed(ino).await;
+        Ok(Reply::Bytes(target))
     }
 
     pub(super) async fn unlink(self: &Rc<Self>, dir: Ino, name: Name, caller: Caller) -> Done {
@@ -116,15 +118,18 @@ impl Vfs {
     ) -> Done {
         let is_open = |ino| self.shared.inodes.is_open(ino);
         let (from, to) = ((dir, &*name), (new_dir, &*new_name));
-        let replaced = self.meta.rename(from, to, flags, who(caller), &is_open).await?;
+        let done = self.meta.rename(from, to, flags, who(caller), &is_open).await?;
+        self.changed(done.ino);
+        if let Some(other) = done.other {
+            self.changed(other);
+        }
         if flags & EXCHANGE == 0 {
             self.unnamed(dir, name);
         } else {
             self.moved(dir, &name).await;
         }
         self.moved(new_dir, &new_name).await;
-        if let Some(removed) = replaced {
-            self.changed(removed.ino);
+        if let Some(removed) = done.removed {
             self.lost_name(&removed);
         }
         Ok(Reply::Ok)

@@ -1,6 +1,8 @@
 //! Attributes: what setattr sets, what writes change, what privileges survive.
 
+use jfs_uring::meta::Atime;
 use jfs_uring::types::{FLAG_APPEND, FLAG_IMMUTABLE, Ino, Time};
+use jfs_uring::uring;
 use jfs_uring::vfs::VfsConfig;
 use jfs_uring::vfs::op::{Op, Payload, Reply, SetAttr, SetTime};
 
@@ -136,6 +138,54 @@ fn a_read_only_mount_opens_nothing_for_writing() {
 }
 
 #[test]
+fn a_read_only_mount_changes_nothing() {
+    uring::block_on(async {
+        let volume = Volume::format(0).await;
+        let a = volume.mount(VfsConfig::default()).await;
+        let ino = a.put(Ino::ROOT, b"f", b"1234").await;
+        let config = VfsConfig { read_only: true, xattr: true, ..VfsConfig::default() };
+        let b = volume.mount(config).await;
+        assert_eq!(b.cat(ino).await, b"1234");
+        let name = || (*b"f").into();
+        let mkdir = Op::Mkdir { dir: Ino::ROOT, name: (*b"d").into(), mode: 0o755, umask: 0 };
+        let set = SetAttr { mode: Some(0o600), ..SetAttr::default() };
+        let value = Box::from(*b"v");
+        let (reader, _) = b.open(ino, RDONLY).await;
+        let changes = [
+            mkdir,
+            Op::Unlink { dir: Ino::ROOT, name: name() },
+            Op::Setattr { ino, set },
+            Op::Setattr { ino, set: SetAttr { size: Some(0), ..SetAttr::default() } },
+            Op::Setxattr { ino, name: (*b"user.x").into(), value, flags: 0 },
+            lock(ino, reader, 1, (0, 9, 0)),
+        ];
+        for change in changes {
+            assert_eq!(b.errno(change).await, libc::EROFS);
+        }
+        assert_eq!(b.meta.sessions().await.unwrap().len(), 1, "only the writer has a session");
+    });
+}
+
+#[test]
+fn a_directory_that_just_changed_keeps_its_times() {
+    uring::block_on(async {
+        let mut volume = Volume::format(0).await;
+        let m = volume.mount(VfsConfig::default()).await;
+        let dir = m.mkdir(Ino::ROOT, b"d").await;
+        let made = m.attr(dir).await.mtime;
+        m.put(dir, b"a", b"").await;
+        let moved = m.attr(dir).await.mtime;
+        assert!(moved > made);
+        volume.rules.skip_dir_mtime_ns = 60_000_000_000;
+        let patient = volume.mount(VfsConfig::default()).await;
+        patient.put(dir, b"b", b"").await;
+        assert_eq!(patient.attr(dir).await.mtime, moved);
+        patient.mkdir(dir, b"c").await;
+        assert!(patient.attr(dir).await.mtime > moved, "links moved, and times with them");
+    });
+}
+
+#[test]
 fn attributes_may_be_believed_for_a_while() {
     let config = VfsConfig { open_cache_ns: 1 << 40, ..VfsConfig::default() };
     with_config(config, |m| async move {
@@ -153,6 +203,22 @@ fn attributes_may_be_believed_for_a_while() {
 }
 
 #[test]
+fn with_open_cache_an_open_may_miss_what_others_wrote() {
+    uring::block_on(async {
+        let volume = Volume::format(0).await;
+        let a = volume.mount(VfsConfig::default()).await;
+        let config = VfsConfig { open_cache_ns: 1 << 40, ..VfsConfig::default() };
+        let b = volume.mount(config).await;
+        let ino = a.put(Ino::ROOT, b"f", b"old").await;
+        assert_eq!(b.cat(ino).await, b"old");
+        let (handle, _) = a.open(ino, WRONLY).await;
+        a.write(ino, handle, 0, b"newer").await;
+        a.close(ino, handle).await;
+        assert_eq!(b.cat(ino).await, b"old");
+    });
+}
+
+#[test]
 fn the_volume_has_figures() {
     with_mount(|m| async move {
         m.put(Ino::ROOT, b"f", &[1; 5000]).await;
@@ -163,5 +229,20 @@ fn the_volume_has_figures() {
         assert_eq!(told.inodes - told.free_inodes, 1);
         let access = Op::Access { ino: Ino::ROOT, mask: 4 };
         assert_eq!(m.errno(access).await, libc::ENOSYS);
+    });
+}
+
+#[test]
+fn reading_moves_access_times_only_where_the_mount_wants_it() {
+    uring::block_on(async {
+        for (atime, moves) in [(None, false), (Some(Atime::Relative), true)] {
+            let volume = Volume::format(0).await;
+            let m = volume.mount(VfsConfig { atime, ..VfsConfig::default() }).await;
+            let ino = m.put(Ino::ROOT, b"f", b"read me").await;
+            let old = SetTime::At(Time { sec: 1000, nsec: 0 });
+            m.setattr(ino, SetAttr { atime: Some(old), ..SetAttr::default() }).await;
+            m.cat(ino).await;
+            assert_eq!(m.attr(ino).await.atime.sec > 1000, moves);
+        }
     });
 }

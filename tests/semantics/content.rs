@@ -297,3 +297,39 @@ fn a_closed_file_is_clean() {
         eventually(|| async { m.meta.getattr(ino).await.unwrap().length == 23 }).await;
     });
 }
+
+#[test]
+fn two_clients_that_append_take_the_same_place() {
+    uring::block_on(async {
+        let volume = Volume::format(0).await;
+        let (a, b) =
+            (volume.mount(VfsConfig::default()).await, volume.mount(VfsConfig::default()).await);
+        let ino = a.put(Ino::ROOT, b"log", b"one\n").await;
+        let append = WRONLY | libc::O_APPEND as u32;
+        let ((here, _), (there, _)) = (a.open(ino, append).await, b.open(ino, append).await);
+        let ends = (a.attr(ino).await.length, b.attr(ino).await.length);
+        assert_eq!(ends, (4, 4), "each kernel writes behind the end it knows");
+        a.write(ino, here, 4, b"two\n").await;
+        b.write(ino, there, 4, b"six\n").await;
+        a.close(ino, here).await;
+        b.close(ino, there).await;
+        assert_eq!(a.cat(ino).await, b"one\nsix\n", "the last to commit wins");
+    });
+}
+
+#[test]
+fn a_hole_gives_no_space_back() {
+    uring::block_on(async {
+        let volume = Volume::format(0).await;
+        let m = volume.mount(VfsConfig::default()).await;
+        let (ino, handle) = m.create(Ino::ROOT, b"f").await;
+        m.write(ino, handle, 0, &[7; 200_000]).await;
+        m.ok(Op::Fsync { ino, handle, datasync: false }).await;
+        let (objects, usage) = (volume.objects().await, m.meta.usage().await.unwrap());
+        m.ok(Op::Fallocate { ino, handle, offset: 0, len_bytes: 200_000, mode: 3 }).await;
+        assert_eq!(m.read(ino, handle, 0, 10).await, [0; 10]);
+        assert_eq!(volume.objects().await, objects);
+        assert_eq!(m.meta.usage().await.unwrap(), usage);
+        m.close(ino, handle).await;
+    });
+}

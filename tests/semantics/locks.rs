@@ -155,3 +155,58 @@ fn locks_need_a_file() {
         assert_eq!(m.errno(lock(ino, h, 1, (0, 1, 3))).await, libc::EINVAL);
     });
 }
+
+#[test]
+fn flock_is_seen_by_other_clients() {
+    uring::block_on(async {
+        let volume = Volume::format(0).await;
+        let (a, b) =
+            (volume.mount(VfsConfig::default()).await, volume.mount(VfsConfig::default()).await);
+        let (ino, one) = a.create(Ino::ROOT, b"f").await;
+        let (two, _) = b.open(ino, RDWR).await;
+        a.ok(flock(ino, one, 1, WRITE)).await;
+        assert_eq!(b.errno(flock(ino, two, 1, READ)).await, libc::EAGAIN);
+        let waits = begin(&b, waiting(flock(ino, two, 1, READ)));
+        uring::sleep(Duration::from_millis(5)).await;
+        a.ok(flock(ino, one, 1, NONE)).await;
+        assert!(matches!(waits.await, Ok(Reply::Ok)));
+    });
+}
+
+#[test]
+fn locks_of_a_dead_client_go_with_its_session() {
+    uring::block_on(async {
+        let volume = Volume::format(0).await;
+        let (a, b) =
+            (volume.mount(VfsConfig::default()).await, volume.mount(VfsConfig::default()).await);
+        let (ino, one) = a.create(Ino::ROOT, b"f").await;
+        let (two, _) = b.open(ino, RDWR).await;
+        a.ok(flock(ino, one, 1, WRITE)).await;
+        a.ok(lock(ino, one, 1, (0, 9, WRITE))).await;
+        assert_eq!(b.errno(flock(ino, two, 1, WRITE)).await, libc::EAGAIN);
+        // As the first heartbeat of another client does when the session has expired.
+        let sid = a.meta.lock_owner(0).sid;
+        b.meta.close_session(sid).await.unwrap();
+        b.ok(flock(ino, two, 1, WRITE)).await;
+        b.ok(lock(ino, two, 1, (0, 9, WRITE))).await;
+    });
+}
+
+#[test]
+fn who_waits_for_each_other_waits_until_a_signal() {
+    with_mount(|m| async move {
+        let (ino, h) = m.create(Ino::ROOT, b"f").await;
+        m.ok(lock(ino, h, 1, (0, 0, WRITE))).await;
+        m.ok(lock(ino, h, 2, (1, 1, WRITE))).await;
+        let mut waits = Vec::new();
+        for (owner, place) in [(1, 1), (2, 0)] {
+            let unique = m.next_unique();
+            waits.push((unique, begin(&m, waiting(lock(ino, h, owner, (place, place, WRITE))))));
+            uring::sleep(Duration::from_millis(50)).await;
+        }
+        for (unique, reply) in waits {
+            m.vfs.interrupt(unique);
+            assert!(matches!(reply.await, Ok(Reply::Error(libc::EINTR))));
+        }
+    });
+}

@@ -1,6 +1,7 @@
 //! Names: made once, moved, removed, linked.
 
 use jfs_uring::types::{FileType, Ino};
+use jfs_uring::uring;
 use jfs_uring::vfs::VfsConfig;
 use jfs_uring::vfs::op::{Op, Reply};
 
@@ -161,5 +162,33 @@ fn the_trash_is_a_name_of_the_root() {
         assert!(entries.iter().any(|entry| &*entry.name == b".trash"));
         let set = jfs_uring::vfs::op::SetAttr { mode: Some(0o777), ..Default::default() };
         assert_eq!(m.setattr(Ino::TRASH, set).await.mode, 0o555);
+    });
+}
+
+#[test]
+fn names_are_seen_by_other_clients_at_once() {
+    uring::block_on(async {
+        let volume = Volume::format(0).await;
+        let (a, b) =
+            (volume.mount(VfsConfig::default()).await, volume.mount(VfsConfig::default()).await);
+        let (ino, _) = a.create(Ino::ROOT, b"f").await;
+        assert_eq!(b.lookup(Ino::ROOT, b"f").await.ino, ino);
+        b.rename(Ino::ROOT, b"f", Ino::ROOT, b"g").await;
+        a.absent(Ino::ROOT, b"f").await;
+        // What a mount remembers is only a guess: the commit finds the name taken.
+        let taken = Op::Mkdir { dir: Ino::ROOT, name: (*b"g").into(), mode: 0o755, umask: 0 };
+        assert_eq!(a.errno(taken).await, libc::EEXIST);
+        a.unlink(Ino::ROOT, b"g").await;
+        b.absent(Ino::ROOT, b"g").await;
+    });
+}
+
+#[test]
+fn a_moved_directory_is_seen_as_changed_at_once() {
+    with_mount(|m| async move {
+        let dir = m.mkdir(Ino::ROOT, b"d").await;
+        let before = m.attr(dir).await.ctime;
+        m.rename(Ino::ROOT, b"d", Ino::ROOT, b"e").await;
+        assert!(m.attr(dir).await.ctime > before);
     });
 }

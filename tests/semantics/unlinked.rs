@@ -90,7 +90,10 @@ fn with_a_trash_nothing_is_lost() {
         let hours = m.names(Ino::TRASH).await;
         assert_eq!(hours.len(), 1);
         let hour = m.lookup(Ino::TRASH, hours[0].as_bytes()).await.ino;
-        assert_eq!(m.names(hour).await, [format!("1-{ino}-f")]);
+        let kept = format!("1-{ino}-f");
+        assert_eq!(m.names(hour).await, [kept.as_str()]);
+        let take_out = Op::Unlink { dir: hour, name: kept.into_bytes().into() };
+        assert!(matches!(m.ask_as(USER, take_out).await, Reply::Error(libc::EPERM)));
         assert_eq!(m.cat(ino).await, b"kept");
         let open = Op::Open { ino, flags: WRONLY, kill_priv: false };
         assert_eq!(m.errno(open).await, libc::EPERM);
@@ -130,5 +133,38 @@ fn a_temporary_file_may_be_given_a_name() {
         assert_eq!(m.cat(ino).await, b"whole or not at all");
         assert_eq!(m.meta.close_session(1).await.unwrap(), []);
         assert_eq!(m.cat(ino).await, b"whole or not at all");
+    });
+}
+
+#[test]
+fn files_a_dead_client_kept_open_go_with_its_session() {
+    uring::block_on(async {
+        let volume = Volume::format(0).await;
+        let (a, b) =
+            (volume.mount(VfsConfig::default()).await, volume.mount(VfsConfig::default()).await);
+        let ino = a.put(Ino::ROOT, b"f", b"kept open").await;
+        a.open(ino, RDONLY).await;
+        a.unlink(Ino::ROOT, b"f").await;
+        assert_eq!(b.attr(ino).await.nlink, 0);
+        // As the first heartbeat of another client does when the session has expired.
+        let sid = a.meta.lock_owner(0).sid;
+        assert_eq!(b.meta.close_session(sid).await.unwrap(), [(ino, 9)]);
+        assert_eq!(b.errno(Op::Getattr { ino, handle: None }).await, libc::ENOENT);
+        assert_eq!(b.meta.queued_files(i64::MAX, 10).await.unwrap(), [(ino, 9)]);
+    });
+}
+
+#[test]
+fn a_file_that_another_client_deleted_is_not_read_as_zeros() {
+    uring::block_on(async {
+        let volume = Volume::format(0).await;
+        let (a, b) =
+            (volume.mount(VfsConfig::default()).await, volume.mount(VfsConfig::default()).await);
+        let ino = a.put(Ino::ROOT, b"f", b"soon gone").await;
+        let (handle, _) = b.open(ino, RDONLY).await;
+        a.unlink(Ino::ROOT, b"f").await;
+        eventually(|| async { volume.objects().await == 0 }).await;
+        let read = Op::Read { ino, handle, offset: 0, len_bytes: 9, flags: 0 };
+        assert_eq!(b.errno(read).await, libc::ENOENT);
     });
 }

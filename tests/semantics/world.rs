@@ -1,7 +1,8 @@
 //! A volume and mounts of it, without a kernel.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -10,8 +11,8 @@ use std::time::Duration;
 use jfs_uring::data::{Data, DataConfig, DataShared};
 use jfs_uring::meta::sqlite::SqliteFile;
 use jfs_uring::meta::{Meta, MetaShared, Rules};
-use jfs_uring::object::{Layout, Store, mem};
-use jfs_uring::pages::Pool;
+use jfs_uring::object::{Layout, Local, ObjectInfo, Store, StoreError, mem};
+use jfs_uring::pages::{Page, Pool};
 use jfs_uring::stage::{BlockCache, CacheConfig, Compression};
 use jfs_uring::types::{Attr, FileType, Ino, Time};
 use jfs_uring::uring;
@@ -26,11 +27,15 @@ pub const RDWR: u32 = libc::O_RDWR as u32;
 pub const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 100 };
 pub const USER: Caller = Caller { uid: 1000, gid: 1000, pid: 101 };
 
+const DATABASE: &str = "meta.db";
+
 /// A volume; it goes with this.
 pub struct Volume {
     folder: tempfile::TempDir,
     store: String,
     pub trash_days: u64,
+    /// Limits and settings that later mounts follow.
+    pub rules: Rules,
 }
 
 /// One mount of a volume, on one core.
@@ -59,7 +64,7 @@ impl Volume {
     pub async fn format(trash_days: u64) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let store = folder.path().display().to_string();
-        let engine = SqliteFile::open(&folder.path().join("meta.db"), true).expect("a database");
+        let engine = SqliteFile::open(&folder.path().join(DATABASE), true).expect("a database");
         let time = Time { sec: 1_700_000_000, nsec: 0 };
         let root = Attr {
             flags: 0,
@@ -81,15 +86,22 @@ impl Volume {
         let trash = Attr { mode: 0o555, ..root.clone() };
         let init = vec![(Ino::ROOT, root), (Ino::TRASH, trash)];
         engine.engine().store_setting("{}".into(), init).await.expect("formatted");
-        Self { folder, store, trash_days }
+        Self { folder, store, trash_days, rules: Rules::default() }
     }
 
     pub async fn mount(&self, config: VfsConfig) -> Rc<Mount> {
-        let file = SqliteFile::open(&self.folder.path().join("meta.db"), false);
+        self.mount_on(config, Rc::new(mem::open(&self.store))).await
+    }
+
+    /// As [`Volume::mount`], with objects behind `store`; see [`Volume::broken_store`].
+    pub async fn mount_on(&self, config: VfsConfig, store: Rc<dyn Store>) -> Rc<Mount> {
+        let file = SqliteFile::open(&self.database(), false);
         let engine = file.expect("a database").engine();
-        let shared = MetaShared::new(Ino::ROOT, false, self.trash_days, Rules::default());
+        let shared = MetaShared::new(Ino::ROOT, config.read_only, self.trash_days, self.rules);
         let meta = Meta::new(engine, shared);
-        meta.open_session("{}".into(), 300).await.expect("a session");
+        if !config.read_only {
+            meta.open_session("{}".into(), 300).await.expect("a session");
+        }
         let layout = Layout::new(64, false);
         let cache = CacheConfig { memory_bytes: 8 << 20, ..CacheConfig::default() };
         let shared = DataShared::new(DataConfig {
@@ -104,9 +116,19 @@ impl Volume {
             max_readahead_bytes: 1 << 20,
             prefetch: 1,
         });
-        let data = Data::new(Rc::clone(&meta) as Rc<_>, Rc::new(mem::open(&self.store)), shared);
+        let data = Data::new(Rc::clone(&meta) as Rc<_>, store, shared);
         let vfs = Vfs::new(Rc::clone(&meta), data, VfsShared::new(), config);
         Rc::new(Mount { vfs, meta, next_unique: Cell::new(2) })
+    }
+
+    /// Where the engine's file is.
+    pub fn database(&self) -> PathBuf {
+        self.folder.path().join(DATABASE)
+    }
+
+    /// The store of this volume, which may be told to refuse.
+    pub fn broken_store(&self) -> Rc<BrokenStore> {
+        Rc::new(BrokenStore { inner: mem::open(&self.store), put_error: RefCell::default() })
     }
 
     /// Objects in the store.
@@ -119,6 +141,47 @@ impl Volume {
 impl Drop for Volume {
     fn drop(&mut self) {
         mem::forget(&self.store);
+    }
+}
+
+/// A store of which puts fail with an error while there is one.
+pub struct BrokenStore {
+    inner: mem::MemStore,
+    pub put_error: RefCell<Option<StoreError>>,
+}
+
+impl Store for BrokenStore {
+    fn put(&self, key: String, body: Vec<Page>) -> Local<'_, Result<(), StoreError>> {
+        match self.put_error.borrow().clone() {
+            Some(error) => Box::pin(async move { Err(error) }),
+            None => self.inner.put(key, body),
+        }
+    }
+
+    fn get(
+        &self,
+        key: String,
+        offset: u64,
+        into: Vec<u8>,
+    ) -> Local<'_, Result<(Vec<u8>, usize), StoreError>> {
+        self.inner.get(key, offset, into)
+    }
+
+    fn delete(&self, key: String) -> Local<'_, Result<(), StoreError>> {
+        self.inner.delete(key)
+    }
+
+    fn list(
+        &self,
+        prefix: String,
+        start_after: String,
+        limit: usize,
+    ) -> Local<'_, Result<Vec<ObjectInfo>, StoreError>> {
+        self.inner.list(prefix, start_after, limit)
+    }
+
+    fn describe(&self) -> String {
+        self.inner.describe()
     }
 }
 

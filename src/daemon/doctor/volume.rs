@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::Finding;
 use crate::daemon::volume::Volume;
 use crate::daemon::{Failure, check_storage};
+use crate::meta::Description;
 use crate::uring;
 
 const TURNS: usize = 20;
@@ -44,19 +45,15 @@ fn round_trip(volume: &Volume) -> Finding {
     }
 }
 
-/// What the engine says of itself; words that begin with `!` are warnings with their cure.
+/// What the engine says of itself, and what should be otherwise.
 fn persistence(volume: &Volume) -> Vec<Finding> {
     let what = "persistence";
     match uring::block_on(async { volume.engines.engine().describe().await }) {
-        Ok(text) => {
-            let (warnings, told): (Vec<_>, Vec<_>) =
-                text.split("; ").partition(|part| part.starts_with('!'));
-            let mut found = vec![Finding::good(what, told.join("; "))];
-            for warning in warnings {
-                let (seen, cure) = warning[1..].split_once(": ").unwrap_or((&warning[1..], ""));
-                found.push(Finding::poor(what, seen, cure));
-            }
-            found
+        Ok(Description { text, warnings }) => {
+            let poor = |(seen, cure)| Finding::poor(what, seen, cure);
+            std::iter::once(Finding::good(what, text))
+                .chain(warnings.into_iter().map(poor))
+                .collect()
         }
         Err(error) => vec![Finding::bad(what, error.to_string(), "check the server and its log")],
     }

@@ -5,7 +5,7 @@ use rustix::io::Errno;
 use super::{Meta, SLICE_BATCH, node_in, now};
 use crate::meta::engine::Local;
 use crate::meta::overlay::overlay;
-use crate::meta::plan::content::{by_chunk, fallocate, push, share, truncate};
+use crate::meta::plan::content::{by_chunk, fallocate, push, push_inside, share, truncate};
 use crate::meta::slices::{MetaError, NewSlices, Slices};
 use crate::meta::txn::{Commit, Counter, Expect, Key, Mutation, Outcome, Value};
 use crate::types::{Attr, CHUNK_BYTES, Ino, SliceId, SliceRecord};
@@ -122,7 +122,13 @@ impl Slices for Meta {
     fn chunk(&self, ino: Ino, chunk: u32) -> Local<'_, Result<Vec<SliceRecord>, MetaError>> {
         Box::pin(async move {
             match self.engine.fetch(&[Key::Chunk(ino, chunk)]).await?.into_iter().next() {
-                Some(Value::Chunk(records)) => Ok(records),
+                Some(Value::Chunk(records)) => {
+                    if records.is_empty() {
+                        // A hole, or a file that another client deleted.
+                        self.node(ino).await?;
+                    }
+                    Ok(records)
+                }
                 other => unreachable!("a chunk was asked for, not {other:?}"),
             }
         })
@@ -131,13 +137,17 @@ impl Slices for Meta {
     fn push(&self, slices: NewSlices) -> Local<'_, Result<Attr, MetaError>> {
         Box::pin(async move {
             self.writable()?;
-            let ino = slices.ino;
+            let (ino, rules) = (slices.ino, self.shared.rules());
+            if rules.capacity > 0 {
+                let plan = |found: &[Value]| {
+                    let commit = push_inside(slices.clone(), node_in(&found[0])?, &rules, now());
+                    Ok((Some(commit), ()))
+                };
+                let (_, nodes) = self.decide_warm([Key::Node(ino)], plan).await?;
+                return self.pushed(ino, nodes);
+            }
             match self.engine.commit(push(slices, now())).await? {
-                Outcome::Applied(nodes) => {
-                    let attr = nodes.into_iter().next().flatten().ok_or(Errno::NOENT)?;
-                    self.shared.seen.node(ino, &attr);
-                    Ok(attr)
-                }
+                Outcome::Applied(nodes) => self.pushed(ino, nodes),
                 Outcome::Conflict(_) => Err(Errno::NOENT.into()),
             }
         })
@@ -181,6 +191,13 @@ impl Slices for Meta {
 }
 
 impl Meta {
+    /// The attributes after slices were appended.
+    fn pushed(&self, ino: Ino, nodes: Vec<Option<Attr>>) -> Result<Attr, MetaError> {
+        let attr = nodes.into_iter().next().flatten().ok_or(Errno::NOENT)?;
+        self.shared.seen.node(ino, &attr);
+        Ok(attr)
+    }
+
     /// Drop these chunk lists together, or one by one if somebody still appends to one of them.
     async fn drop_lists(
         &self,

@@ -11,7 +11,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use names::Made;
+pub use names::{Made, Moved};
 pub use nodes::Usage;
 
 use std::rc::Rc;

@@ -24,6 +24,17 @@ pub struct Made {
     pub dir: Option<Attr>,
 }
 
+/// What a rename touched.
+#[derive(Clone, Debug)]
+pub struct Moved {
+    /// The node that was moved.
+    pub ino: Ino,
+    /// The node that was replaced, or moved the other way.
+    pub other: Option<Ino>,
+    /// What became of a replaced non-directory.
+    pub removed: Option<Removed>,
+}
+
 fn good_name(name: &[u8]) -> Result<(), Errno> {
     match name {
         b"" => Err(Errno::INVAL),
@@ -249,7 +260,7 @@ impl Meta {
         Ok(rules)
     }
 
-    /// Move a name; what became of a replaced non-directory.
+    /// Move a name.
     pub async fn rename(
         &self,
         (dir, name): (Ino, &[u8]),
@@ -257,7 +268,7 @@ impl Meta {
         flags: u32,
         who: Who,
         is_open: &dyn Fn(Ino) -> bool,
-    ) -> Result<Option<Removed>, MetaError> {
+    ) -> Result<Moved, MetaError> {
         if flags & !(NO_REPLACE | EXCHANGE) != 0 || flags == NO_REPLACE | EXCHANGE {
             return Err(Errno::INVAL.into());
         }
@@ -304,10 +315,10 @@ impl Meta {
                 None => (None, (source, None, None)),
             })
         });
-        let (moved, replaced, removed) = done.await?.0;
-        self.gone(dir, name, moved);
-        self.gone(new_dir, new_name, replaced.unwrap_or(moved));
-        Ok(removed)
+        let (ino, other, removed) = done.await?.0;
+        self.gone(dir, name, ino);
+        self.gone(new_dir, new_name, other.unwrap_or(ino));
+        Ok(Moved { ino, other, removed })
     }
 
     /// One more name for a node; its attributes afterwards.

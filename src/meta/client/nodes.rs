@@ -5,7 +5,7 @@ use rustix::io::Errno;
 use super::{Meta, node_in, now};
 use crate::meta::engine::EngineError;
 use crate::meta::plan::Who;
-use crate::meta::plan::attr::{Wanted, setattr};
+use crate::meta::plan::attr::{Atime, Wanted, setattr, touch};
 use crate::meta::plan::remove::{drop_sustained, forget_sustained};
 use crate::meta::slices::MetaError;
 use crate::meta::txn::{Commit, Counter, Expect, Flock, Key, LockOwner, Mutation, Plock, Value};
@@ -82,6 +82,28 @@ impl Meta {
         });
         let (planned, nodes) = done.await?;
         Ok(self.afterwards(ino, nodes, planned))
+    }
+
+    /// Move the access time if that is due; whether it was.
+    pub async fn touch(&self, ino: Ino, atime: Atime) -> Result<bool, MetaError> {
+        let ino = self.real(ino);
+        let keys = [Key::Node(ino)];
+        let is_due = |found: &[Value]| {
+            node_in(&found[0]).is_ok_and(|node| touch(ino, node, atime, now()).is_some())
+        };
+        if self.shared.seen.guess(&keys).is_some_and(|guessed| !is_due(&guessed)) {
+            return Ok(false);
+        }
+        let done = self.decide_warm(&keys, |found| {
+            let commit = touch(ino, node_in(&found[0])?, atime, now());
+            let moves = commit.is_some();
+            Ok((commit, moves))
+        });
+        let (moved, nodes) = done.await?;
+        if let Some(attr) = nodes.into_iter().next().flatten() {
+            self.shared.seen.node(ino, &attr);
+        }
+        Ok(moved)
     }
 
     /// The attributes that a commit returned, or else those that stand for them.

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::volume::Volume;
-use super::engine::{DirEntry, Engine, EngineError, Local, Session};
+use super::engine::{Description, DirEntry, Engine, EngineError, Local, Session};
 use super::txn::{Commit, Counter, Key, Outcome, Value};
 use crate::types::{Attr, Ino};
 
@@ -122,7 +122,12 @@ impl Engine for MemEngine {
         done(self.0.volume().win_job(name, now, period))
     }
 
-    fn describe(&self) -> Local<'_, Result<String, EngineError>> {
-        done("memory, gone with this process".into())
+    fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>> {
+        Box::pin(ready(Ok(false)))
+    }
+
+    fn describe(&self) -> Local<'_, Result<Description, EngineError>> {
+        let text = "memory, gone with this process".to_owned();
+        Box::pin(ready(Ok(Description { text, warnings: Vec::new() })))
     }
 }

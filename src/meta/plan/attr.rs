@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 
-use crate::meta::txn::{Commit, Expect, Mutation, NodeField, SetNode};
+use crate::meta::txn::{Commit, Expect, Mutation, NodeField, Patch, SetNode};
 use crate::types::{Attr, FLAG_IMMUTABLE, FileType, Ino, Time};
 
 /// What a setattr asks for; times are already concrete.
@@ -22,6 +22,33 @@ pub struct Wanted {
     pub flags: Option<u8>,
     /// Clear suid and sgid as a write does.
     pub kill_priv: bool,
+}
+
+/// When an access moves the access time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Atime {
+    /// When it is not younger than a change, or a day old.
+    Relative,
+    /// Also when it is older than a second.
+    Strict,
+}
+
+/// Seconds after which an access time moves, by mode.
+const RELATIVE_AGE_S: i64 = 86_400;
+const STRICT_AGE_S: i64 = 1;
+
+/// The commit by which an access moves the access time, if it does.
+pub(in crate::meta) fn touch(ino: Ino, node: &Attr, atime: Atime, now: Time) -> Option<Commit> {
+    let age_s = now.sec - node.atime.sec;
+    let due = node.mtime > node.atime
+        || node.ctime > node.atime
+        || age_s > RELATIVE_AGE_S
+        || atime == Atime::Strict && age_s > STRICT_AGE_S;
+    due.then(|| Commit {
+        expects: vec![Expect::Node(ino, node.kind)],
+        mutations: vec![Mutation::Patch(ino, Patch { atime: Some(now), ..Patch::default() })],
+        returns: vec![ino],
+    })
 }
 
 /// The commit, or `None` when nothing changes; the node as it will be.
@@ -81,4 +108,37 @@ fn mode_after(node: &Attr, wanted: &Wanted) -> u16 {
         }
     }
     mode
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accesses_move_the_time_when_they_are_due() {
+        let at = |sec| Time { sec, nsec: 0 };
+        let mut node = Attr {
+            flags: 0,
+            kind: FileType::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            atime: at(1000),
+            mtime: at(900),
+            ctime: at(900),
+            nlink: 1,
+            length: 0,
+            rdev: 0,
+            parent: Ino::ROOT,
+            access_acl: 0,
+            default_acl: 0,
+            tier: 0,
+        };
+        let moves = |node: &Attr, atime, sec| touch(Ino(5), node, atime, at(sec)).is_some();
+        assert!(!moves(&node, Atime::Relative, 1002) && moves(&node, Atime::Strict, 1002));
+        assert!(!moves(&node, Atime::Strict, 1001));
+        assert!(moves(&node, Atime::Relative, 1000 + 86_401));
+        node.mtime = at(1001);
+        assert!(moves(&node, Atime::Relative, 1002));
+    }
 }

@@ -47,6 +47,30 @@ pub(in crate::meta) fn push(slices: NewSlices, now: Time) -> Commit {
     }
 }
 
+/// As [`push`], on a volume with a limit: what the file grows by must fit.
+pub(in crate::meta) fn push_inside(
+    slices: NewSlices,
+    node: &Attr,
+    rules: &Rules,
+    now: Time,
+) -> Commit {
+    let mut commit = push(slices, now);
+    let end = commit.mutations.iter().find_map(|mutation| match mutation {
+        Mutation::Patch(_, patch) => patch.length_at_least,
+        _ => None,
+    });
+    let end = end.unwrap_or(0).max(node.length);
+    let space = charged_bytes(node.kind, end) - charged_bytes(node.kind, node.length);
+    if space > 0 {
+        let Rules { capacity, inode_limit, .. } = *rules;
+        commit
+            .expects
+            .push(Expect::NodeFields(commit.returns[0], vec![NodeField::Length(node.length)]));
+        commit.expects.push(Expect::Room { space, inodes: 0, capacity, inode_limit });
+    }
+    commit
+}
+
 /// Change the length; `None` when it is that already.
 pub(in crate::meta) fn truncate(
     ino: Ino,

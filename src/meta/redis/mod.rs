@@ -27,7 +27,7 @@ use std::sync::Arc;
 use self::batch::Committer;
 use self::link::{Link, Shared};
 use self::target::Target;
-use super::engine::{DirEntry, Engine, EngineError, Local, Session};
+use super::engine::{Description, DirEntry, Engine, EngineError, Local, Session};
 use super::txn::{Commit, Counter, Key, Outcome, Value};
 use crate::types::{Attr, Ino};
 
@@ -134,7 +134,11 @@ impl Engine for RedisEngine {
         Box::pin(session::win_job(&self.link, name, now, period))
     }
 
-    fn describe(&self) -> Local<'_, Result<String, EngineError>> {
+    fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>> {
+        Box::pin(session::has_dir_quotas(&self.link))
+    }
+
+    fn describe(&self) -> Local<'_, Result<Description, EngineError>> {
         Box::pin(session::describe(&self.link))
     }
 }

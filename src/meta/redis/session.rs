@@ -8,7 +8,7 @@ use super::link::{Link, info};
 use super::script::Script;
 use super::words::Asked;
 use super::{keys, reply};
-use crate::meta::engine::{EngineError, Session};
+use crate::meta::engine::{Description, EngineError, Session};
 use crate::meta::record::encode_node;
 use crate::stdx::now;
 use crate::types::{Attr, Ino};
@@ -157,18 +157,42 @@ pub(super) async fn win_job(
     Ok(reply::integer(name, link.call(&words).await?)? == 1)
 }
 
-pub(super) async fn describe(link: &Link) -> Result<String, EngineError> {
+pub(super) async fn describe(link: &Link) -> Result<Description, EngineError> {
     let reply = link.call(&[b"INFO"]).await?;
     let Value::BulkString(bytes) = reply else { return Err(reply::strange("INFO", &reply)) };
     let text = String::from_utf8_lossy(&bytes);
     let told = |name: &str| info(&text, name).unwrap_or("unknown").to_owned();
     let target = &link.shared.target;
-    Ok(format!(
-        "Redis {} at {}, database {}, appendonly {}, maxmemory-policy {}",
+    let appends = told("aof_enabled") == "1";
+    // Some services do not let CONFIG be asked; that is no failure.
+    let sync = match link.call(&[b"CONFIG", b"GET", b"appendfsync"]).await {
+        Ok(value) => reply::byte_list("CONFIG", value).ok().and_then(|mut words| words.pop()),
+        Err(_) => None,
+    };
+    let sync = sync.map_or("unknown".to_owned(), |word| String::from_utf8_lossy(&word).into());
+    let policy = told("maxmemory_policy");
+    let mut warnings = Vec::new();
+    let mut warn = |seen: String, cure: &str| warnings.push((seen, cure.to_owned()));
+    if !appends {
+        let seen = "no append-only file: what was acknowledged since the last snapshot is lost with the server";
+        warn(seen.to_owned(), "redis-cli CONFIG SET appendonly yes");
+    }
+    if policy != "noeviction" {
+        let seen = format!("maxmemory-policy {policy}: a full server throws metadata away");
+        warn(seen, "redis-cli CONFIG SET maxmemory-policy noeviction");
+    }
+    let text = format!(
+        "Redis {} at {}, database {}, appendonly {}, appendfsync {sync}, maxmemory-policy {policy}",
         told("redis_version"),
         target.address,
         target.db,
-        if told("aof_enabled") == "1" { "yes" } else { "no" },
-        told("maxmemory_policy")
-    ))
+        if appends { "yes" } else { "no" },
+    );
+    Ok(Description { text, warnings })
+}
+
+/// Official clients keep the limits of directories in one hash.
+pub(super) async fn has_dir_quotas(link: &Link) -> Result<bool, EngineError> {
+    let reply = link.call(&[b"HLEN", b"dirQuota"]).await?;
+    Ok(reply::integer("dirQuota", reply)? > 0)
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
-use super::engine::{DirEntry, Engine, EngineError, Local, Session};
+use super::engine::{Description, DirEntry, Engine, EngineError, Local, Session};
 use super::txn::{Commit, Counter, Key, Outcome, Value};
 use crate::stdx::{Sender, oneshot};
 use crate::types::{Attr, FileType, Ino};
@@ -29,8 +29,8 @@ use crate::types::{Attr, FileType, Ino};
 const BATCH_MAX: usize = 512;
 /// How long to leave the file to another process before asking again.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
-/// How often to ask before the engine counts as unavailable: about 30 s.
-const BUSY_TRIES: usize = 6000;
+/// How often to ask before the engine counts as unavailable: about 30 s, with SQLite's own wait.
+const BUSY_TRIES: usize = 2000;
 
 type Queued = (Commit, Sender<Result<Outcome, EngineError>>);
 
@@ -59,7 +59,7 @@ impl SqliteFile {
         // Without it a statement is compiled again whenever a bound value might ask for another plan.
         base.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(sorted)?;
         base.execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 50; \
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 10; \
              PRAGMA wal_autocheckpoint = 8192;",
         )
         .map_err(sorted)?;
@@ -392,8 +392,15 @@ impl Engine for SqliteEngine {
         }))
     }
 
-    fn describe(&self) -> Local<'_, Result<String, EngineError>> {
+    fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>> {
+        Box::pin(self.with(|base| {
+            let sql = "SELECT EXISTS (SELECT 1 FROM jfs_dir_quota)";
+            base.prepare_cached(sql)?.query_row([], |row| row.get(0))
+        }))
+    }
+
+    fn describe(&self) -> Local<'_, Result<Description, EngineError>> {
         let text = format!("SQLite {}, write-ahead log, synchronous=NORMAL", rusqlite::version());
-        Box::pin(std::future::ready(Ok(text)))
+        Box::pin(std::future::ready(Ok(Description { text, warnings: Vec::new() })))
     }
 }

@@ -230,7 +230,7 @@ impl Life {
         let removed = Cell::default();
         let rename = async |meta: &Meta| {
             let sides = ((from.0, &*from.1), (to.0, &*to.1));
-            removed.set(meta.rename(sides.0, sides.1, flags, ROOT, &is_open).await?);
+            removed.set(meta.rename(sides.0, sides.1, flags, ROOT, &is_open).await?.removed);
             Ok(None)
         };
         let done = self.attempt(rename).await;

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use super::*;
-use crate::meta::engine::{DirEntry, EngineError, Local, Session};
+use crate::meta::engine::{Description, DirEntry, EngineError, Local, Session};
 use crate::meta::mem::MemBase;
 use crate::meta::plan::rename::EXCHANGE;
 
@@ -78,7 +78,11 @@ impl Engine for Counting {
         self.engine.win_job(name, now, period)
     }
 
-    fn describe(&self) -> Local<'_, Result<String, EngineError>> {
+    fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>> {
+        self.engine.has_dir_quotas()
+    }
+
+    fn describe(&self) -> Local<'_, Result<Description, EngineError>> {
         self.engine.describe()
     }
 }

@@ -406,7 +406,11 @@ fn counters_jobs_and_the_queue_follow_the_official_client() {
         let queued = engine.queued_files(300, 10).await.unwrap();
         assert_eq!(queued, [(Ino(1), 10), (Ino(2), 20)]);
         let told = engine.describe().await.unwrap();
-        assert!(told.contains("database 0, appendonly no, maxmemory-policy noeviction"), "{told}");
+        let settings =
+            "database 0, appendonly no, appendfsync everysec, maxmemory-policy noeviction";
+        assert!(told.text.contains(settings), "{told:?}");
+        assert_eq!(told.warnings.len(), 1, "{told:?}");
+        assert!(!engine.has_dir_quotas().await.unwrap());
     });
 }
 

@@ -244,7 +244,12 @@ fn host_names_are_resolved() {
     block_on(async {
         create_many(&*engine, 100, 20).await;
         assert!(
-            engine.describe().await.unwrap().contains(&format!("localhost:{port}, database 3"))
+            engine
+                .describe()
+                .await
+                .unwrap()
+                .text
+                .contains(&format!("localhost:{port}, database 3"))
         );
     });
 }
