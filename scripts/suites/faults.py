@@ -71,6 +71,48 @@ def _read(path):
         return source.read()
 
 
+def replaced(rig):
+    """A name that is replaced again and again is never missing, near and far; at worst the look was too slow twice."""
+    url = rig.volume()
+    near, far = rig.mount(url), rig.mount(url, where="far")
+    name, link, end = os.path.join(near, "current"), os.path.join(near, "link"), time.monotonic() + 4
+    counts = {"replaced": 0, "read": 0, "missing": 0}
+
+    def write():
+        while time.monotonic() < end:
+            with open(name + ".new", "wb") as out:
+                out.write(b"%d" % counts["replaced"])
+            os.rename(name + ".new", name)
+            os.symlink("current", link + ".new")
+            os.rename(link + ".new", link)
+            counts["replaced"] += 1
+
+    def read(point):
+        while time.monotonic() < end:
+            for what in ("current", "link"):
+                path = os.path.join(point, what)
+                found = _errno_of(lambda p=path: open(p, "rb").close()) or _errno_of(lambda p=path: os.stat(p))
+                counts["read" if found == 0 else "missing"] += 1
+                if found:
+                    counts.setdefault(errno.errorcode[found], 0)
+                    counts[errno.errorcode[found]] += 1
+
+    with open(name, "wb"):
+        os.symlink("current", link)
+    readers = [threading.Thread(target=read, args=(point,)) for point in (near, far)]
+    for reader in readers:
+        reader.start()
+    write()
+    for reader in readers:
+        reader.join()
+    rig.umount(far)
+    rig.umount(near)
+    # Replaced during the kernel's second look, too: that is ESTALE, and rare.
+    only_stale = counts["missing"] == counts.get("ESTALE", 0)
+    check(counts["read"] > 500 and only_stale and counts["missing"] <= counts["read"] // 10, "names went missing: %s" % counts)
+    return str(counts)
+
+
 def full_disk(rig):
     """A full object store is ENOSPC at close, and everything goes on when there is room again."""
     bucket = rig.path("small")

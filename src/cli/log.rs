@@ -10,6 +10,15 @@ use tracing::level_filters::LevelFilter;
 use super::args::LogArgs;
 use crate::daemon::Failure;
 
+/// A panic ends its request with EIO, or the process: either way the log tells where it was.
+fn tell_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tracing::error!("a bug: {panic}");
+        before(panic);
+    }));
+}
+
 /// Open the log; `to_file` when there will be no standard error.
 ///
 /// # Errors
@@ -30,6 +39,7 @@ pub fn open(asked: &LogArgs, to_file: bool) -> Result<(), Failure> {
         let colours = !asked.no_color && std::io::stderr().is_terminal();
         builder.with_ansi(colours).with_writer(std::io::stderr).init();
     }
+    tell_panics();
     Ok(())
 }
 

@@ -50,7 +50,11 @@ impl Data {
         pages: &mut Vec<Page>,
     ) -> Result<(), DataError> {
         let before = pages.len();
-        let sources = self.sources(file, span).await?;
+        let sources = self.sources(file, span).await.inspect_err(|error| {
+            if !matches!(error, DataError::Posix(_)) {
+                tracing::error!(ino = file.ino.0, chunk = span.chunk, %error, "no list of slices");
+            }
+        })?;
         let first = self.gather(sources, sequential, pages).await;
         let Err(StoreError::Missing(_) | StoreError::Corrupt { .. }) = first else {
             return Ok(first?);

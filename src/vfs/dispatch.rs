@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::config::VfsConfig;
-use super::error::Done;
+use super::error::{Done, stale};
 use super::lock::Wish;
 use super::names::new_node;
 use super::op::{Caller, Op, Reply, Request};
@@ -41,6 +41,7 @@ impl Vfs {
         let Request { unique, caller, op } = request;
         let done = match op {
             Op::Lookup { dir, name } => self.lookup(dir, &name).await,
+            Op::Getattr { ino, handle: None } => self.getattr(ino).await.map_err(stale),
             Op::Getattr { ino, .. } => self.getattr(ino).await,
             Op::Read { handle, offset, len_bytes, .. } => {
                 self.read(handle, offset, len_bytes).await

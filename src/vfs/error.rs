@@ -38,6 +38,15 @@ impl From<DataError> for Cause {
     }
 }
 
+/// The kernel asked by a number for an inode that is gone. ESTALE makes it look the name up once
+/// more, for the name may stand for another inode by now: a name that is replaced is never missing.
+pub(super) fn stale(cause: Cause) -> Cause {
+    match cause {
+        Cause::Posix(Errno::NOENT) => Cause::Posix(Errno::STALE),
+        other => other,
+    }
+}
+
 /// As JuiceFS tells of background work that failed: the file is not there any more to this handle.
 pub(super) fn of_background(error: DataError) -> Cause {
     match error {

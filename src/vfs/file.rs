@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::dir::Change;
 use super::dispatch::Vfs;
-use super::error::Done;
+use super::error::{Done, stale};
 use super::handle::{FileHandle, writes};
 use super::inode::{End, Inode};
 use super::names::{new_node, who};
@@ -73,7 +73,8 @@ impl Vfs {
         if ino >= Ino::VIRTUAL && writes(flags) {
             return Err(Errno::ACCESS.into());
         }
-        let (handle, open_flags, _) = self.open_known(ino, flags, kill_priv, caller).await?;
+        let opened = self.open_known(ino, flags, kill_priv, caller).await;
+        let (handle, open_flags, _) = opened.map_err(stale)?;
         self.accessed(ino).await;
         Ok(Reply::Open { handle, open_flags })
     }

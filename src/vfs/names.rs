@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::dir::Change;
 use super::dispatch::Vfs;
-use super::error::Done;
+use super::error::{Done, stale};
 use super::op::{Caller, EntryReply, Reply};
 use crate::limits::SYMLINK_BYTES_END;
 use crate::meta::{EXCHANGE, Made, MetaError, NewNode, Who};
@@ -84,7 +84,7 @@ impl Vfs {
     }
 
     pub(super) async fn readlink(&self, ino: Ino) -> Done {
-        let target = self.meta.readlink(ino).await?;
+        let target = self.meta.readlink(ino).await.map_err(|error| stale(error.into()))?;
         self.accessed(ino).await;
         Ok(Reply::Bytes(target))
     }

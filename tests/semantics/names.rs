@@ -87,7 +87,7 @@ fn rename_replaces_at_once_and_completely() {
         assert_eq!(m.lookup(Ino::ROOT, b"old").await.ino, new);
         m.absent(Ino::ROOT, b"new").await;
         assert_eq!(m.cat(new).await, b"new");
-        assert_eq!(m.errno(Op::Getattr { ino: old, handle: None }).await, libc::ENOENT);
+        assert_eq!(m.errno(Op::Getattr { ino: old, handle: None }).await, libc::ESTALE);
     });
 }
 

@@ -24,7 +24,7 @@ fn an_open_file_outlives_its_name() {
         assert_eq!(m.attr(ino).await.length, 23);
         m.close(ino, handle).await;
         eventually(|| async { volume.objects().await == 0 }).await;
-        assert_eq!(m.errno(Op::Getattr { ino, handle: None }).await, libc::ENOENT);
+        assert_eq!(m.errno(Op::Getattr { ino, handle: None }).await, libc::ESTALE);
         let usage = m.meta.usage().await.unwrap();
         assert_eq!((usage.space, usage.inodes), (0, 0));
         let queued = || async { m.meta.queued_files(i64::MAX, 10).await.expect("a queue") };
@@ -149,7 +149,7 @@ fn files_a_dead_client_kept_open_go_with_its_session() {
         // As the first heartbeat of another client does when the session has expired.
         let sid = a.meta.lock_owner(0).sid;
         assert_eq!(b.meta.close_session(sid).await.unwrap(), [(ino, 9)]);
-        assert_eq!(b.errno(Op::Getattr { ino, handle: None }).await, libc::ENOENT);
+        assert_eq!(b.errno(Op::Getattr { ino, handle: None }).await, libc::ESTALE);
         assert_eq!(b.meta.queued_files(i64::MAX, 10).await.unwrap(), [(ino, 9)]);
     });
 }

@@ -118,7 +118,11 @@ impl Meta {
         let found = self.engine.fetch(&[Key::Symlink(ino)]).await?;
         match found.into_iter().next() {
             Some(Value::Symlink(Some(target))) => Ok(target),
-            _ => Err(Errno::INVAL.into()),
+            // Gone, or no link.
+            _ => match self.node(self.real(ino)).await?.kind {
+                FileType::Symlink => Err(Errno::IO.into()),
+                _ => Err(Errno::INVAL.into()),
+            },
         }
     }
 
