@@ -302,6 +302,7 @@ impl Meta {
             let unused = |value: &Value| matches!(value, Value::SliceRef(count) if *count <= 0);
             let found = some.iter().zip(&counts).filter(|(_, count)| unused(count));
             gone.extend(found.map(|(slice, _)| *slice));
+            uring::sleep(Duration::ZERO).await;
         }
         Ok(gone)
     }
