@@ -48,7 +48,7 @@ pub const REDIS_COMMITS_WAITING_MAX: usize = 1 << 12;
 pub const REDIS_REQUESTS_MAX: usize = 1 << 12;
 /// Names of a directory, and attributes, asked of Redis at a time.
 pub const REDIS_LIST_PAGE: usize = 4096;
-/// Chunks of a file that are tried one by one for a list; of larger files all keys are searched.
+/// Chunks that one call tries one by one for a list.
 pub const REDIS_CHUNKS_TRIED_MAX: usize = 1 << 14;
 
 // Every open file needs a record of its inode, and room must be found among those not open.

@@ -35,8 +35,10 @@ pub enum Key {
     DirLen(Ino),
     /// The slice records of a chunk, oldest first.
     Chunk(Ino, u32),
-    /// Indexes of the chunks that have a list, ascending.
-    Chunks(Ino),
+    /// Indexes of the chunks that have a list, ascending: all those from the first number on that
+    /// are below the second. Engines that tell them without a search add those outside (all but
+    /// Redis).
+    Chunks(Ino, u32, u32),
     /// How many list records refer to a slice of this id and size.
     SliceRef(SliceId, u32),
     /// Target of a symlink.

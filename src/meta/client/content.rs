@@ -1,14 +1,19 @@
 //! What a file is made of: slices, length, holes, shared ranges, and their end.
 
+use std::time::Duration;
+
 use rustix::io::Errno;
 
-use super::{Meta, SLICE_BATCH, node_in, now};
+use super::{Meta, SLICE_BATCH, TRIES, node_in, now};
 use crate::meta::engine::Local;
 use crate::meta::overlay::overlay;
-use crate::meta::plan::content::{by_chunk, fallocate, push, push_inside, share, truncate};
+use crate::meta::plan::content::{
+    by_chunk, fallocate, fallocate_asks, push, push_inside, share, truncate, truncate_asks,
+};
 use crate::meta::slices::{MetaError, NewSlices, Slices};
 use crate::meta::txn::{Commit, Counter, Expect, Key, Mutation, Outcome, Value};
 use crate::types::{Attr, CHUNK_BYTES, Ino, SliceId, SliceRecord};
+use crate::uring;
 
 /// Chunk lists, and reference counts, asked for in one fetch.
 const CHUNKS_AT_A_TIME: usize = 256;
@@ -18,10 +23,15 @@ impl Meta {
     pub async fn truncate(&self, ino: Ino, length: u64) -> Result<Attr, MetaError> {
         let rules = self.shared.rules();
         let (before, nodes) = self
-            .decide_warm(&[Key::Node(ino)], |found| {
-                let node = node_in(&found[0])?;
-                Ok((truncate(ino, node, length, &rules, now())?, node.clone()))
-            })
+            .decide_asking(
+                &[Key::Node(ino)],
+                |found| listed_key(ino, found, |node| truncate_asks(node, length)),
+                |found| {
+                    let node = node_in(&found[0])?;
+                    let done = truncate((ino, node), length, listed_in(found), &rules, now())?;
+                    Ok((done, node.clone()))
+                },
+            )
             .await?;
         Ok(self.afterwards(ino, nodes, before))
     }
@@ -34,12 +44,18 @@ impl Meta {
         len: u64,
         mode: u32,
     ) -> Result<Attr, MetaError> {
-        let rules = self.shared.rules();
+        let (rules, range) = (self.shared.rules(), (offset, len));
         let (before, nodes) = self
-            .decide_warm(&[Key::Node(ino)], |found| {
-                let node = node_in(&found[0])?;
-                Ok((Some(fallocate(ino, node, (offset, len), mode, &rules, now())?), node.clone()))
-            })
+            .decide_asking(
+                &[Key::Node(ino)],
+                |found| listed_key(ino, found, |node| fallocate_asks(node, range, mode)),
+                |found| {
+                    let node = node_in(&found[0])?;
+                    let listed = listed_in(found);
+                    let done = fallocate((ino, node), range, mode, listed, &rules, now())?;
+                    Ok((Some(done), node.clone()))
+                },
+            )
             .await?;
         Ok(self.afterwards(ino, nodes, before))
     }
@@ -94,6 +110,24 @@ impl Meta {
         limit: usize,
     ) -> Result<Vec<(Ino, u64)>, MetaError> {
         Ok(self.engine.queued_files(before, limit).await?)
+    }
+}
+
+/// The question which chunks have a list, where a plan for this node asks it and has no answer yet.
+fn listed_key(
+    ino: Ino,
+    found: &[Value],
+    asks: impl Fn(&Attr) -> Option<(u32, u32)>,
+) -> Option<Key> {
+    let [Value::Node(Some(node))] = found else { return None };
+    asks(node).map(|(start, end)| Key::Chunks(ino, start, end))
+}
+
+/// The answer to it.
+fn listed_in(found: &[Value]) -> Option<&[u32]> {
+    match found.get(1) {
+        Some(Value::Chunks(indexes)) => Some(indexes),
+        _ => None,
     }
 }
 
@@ -159,15 +193,12 @@ impl Slices for Meta {
     ) -> Local<'_, Result<Vec<(SliceId, u32)>, MetaError>> {
         Box::pin(async move {
             let mut freed = Vec::new();
-            let mut places = files.iter().flat_map(|(ino, length)| {
-                (0..length.div_ceil(CHUNK_BYTES) as u32).map(|index| (*ino, index))
-            });
-            loop {
-                let some: Vec<_> = places.by_ref().take(CHUNKS_AT_A_TIME).collect();
-                if some.is_empty() {
-                    break;
+            for some in files.chunks(CHUNKS_AT_A_TIME) {
+                for places in self.listed(some).await?.chunks(CHUNKS_AT_A_TIME) {
+                    self.drop_lists(places, &mut freed).await?;
+                    // SQLite answers at once: nobody else on this core would get a turn.
+                    uring::sleep(Duration::ZERO).await;
                 }
-                self.drop_lists(&some, &mut freed).await?;
             }
             freed.sort_unstable();
             freed.dedup();
@@ -198,34 +229,65 @@ impl Meta {
         Ok(attr)
     }
 
-    /// Drop these chunk lists together, or one by one if somebody still appends to one of them.
+    /// The chunks of these deleted files (inode, length) that have a list. Truncations leave lists
+    /// behind the end; on Redis those stay for garbage collection, as with the official client:
+    /// to find them, all keys would have to be searched for every file.
+    async fn listed(&self, files: &[(Ino, u64)]) -> Result<Vec<(Ino, u32)>, MetaError> {
+        let chunks = |length: u64| length.div_ceil(CHUNK_BYTES).try_into().unwrap_or(u32::MAX);
+        let keys: Vec<_> =
+            files.iter().map(|(ino, length)| Key::Chunks(*ino, 0, chunks(*length))).collect();
+        let mut places = Vec::new();
+        for ((ino, _), value) in files.iter().zip(self.engine.fetch(&keys).await?) {
+            let Value::Chunks(indexes) = value else { unreachable!("chunks were asked for") };
+            places.extend(indexes.into_iter().map(|index| (*ino, index)));
+        }
+        Ok(places)
+    }
+
+    /// Drop these chunk lists together, or one by one if somebody still changes one of them.
     async fn drop_lists(
         &self,
         places: &[(Ino, u32)],
         freed: &mut Vec<(SliceId, u32)>,
     ) -> Result<(), MetaError> {
-        let keys: Vec<_> = places.iter().map(|(ino, index)| Key::Chunk(*ino, *index)).collect();
-        let lists = self.engine.fetch(&keys).await?;
-        let mut drops = Vec::new();
-        for ((ino, index), list) in places.iter().zip(lists) {
-            let Value::Chunk(records) = list else { unreachable!("a chunk was asked for") };
-            let slices = records.iter().filter(|record| record.id > 0);
-            freed.extend(slices.map(|record| (record.id, record.size)));
-            if !records.is_empty() {
-                drops.push(drop_list(*ino, *index, records));
-            }
+        if self.try_drop(places, freed).await? {
+            return Ok(());
         }
-        let mut together = Commit::default();
-        for commit in &drops {
-            together.expects.extend_from_slice(&commit.expects);
-            together.mutations.extend_from_slice(&commit.mutations);
-        }
-        if let Outcome::Conflict(_) = self.engine.commit(together).await? {
-            for commit in drops {
-                self.engine.commit(commit).await?;
+        for place in places {
+            let mut tries = 0..TRIES;
+            while !self.try_drop(std::slice::from_ref(place), freed).await? {
+                // The file stays queued, and is tried again later.
+                tries.next().ok_or(Errno::AGAIN)?;
             }
         }
         Ok(())
+    }
+
+    /// Drop these chunk lists; false when one changed since it was fetched, then none is dropped.
+    async fn try_drop(
+        &self,
+        places: &[(Ino, u32)],
+        freed: &mut Vec<(SliceId, u32)>,
+    ) -> Result<bool, MetaError> {
+        let keys: Vec<_> = places.iter().map(|(ino, index)| Key::Chunk(*ino, *index)).collect();
+        let (mut drops, mut slices) = (Commit::default(), Vec::new());
+        for ((ino, index), list) in places.iter().zip(self.engine.fetch(&keys).await?) {
+            let Value::Chunk(records) = list else { unreachable!("a chunk was asked for") };
+            if records.is_empty() {
+                continue;
+            }
+            drops.mutations.push(Mutation::DelChunk(*ino, *index));
+            for SliceRecord { id, size, .. } in records.iter().filter(|record| record.id > 0) {
+                drops.mutations.push(Mutation::AddSliceRef(*id, *size, -1));
+                slices.push((*id, *size));
+            }
+            drops.expects.push(Expect::ChunkPrefix(*ino, *index, records));
+        }
+        if let Outcome::Conflict(_) = self.engine.commit(drops).await? {
+            return Ok(false);
+        }
+        freed.append(&mut slices);
+        Ok(true)
     }
 
     /// Those of the slices that no record refers to.
@@ -240,15 +302,8 @@ impl Meta {
             let unused = |value: &Value| matches!(value, Value::SliceRef(count) if *count <= 0);
             let found = some.iter().zip(&counts).filter(|(_, count)| unused(count));
             gone.extend(found.map(|(slice, _)| *slice));
+            uring::sleep(Duration::ZERO).await;
         }
         Ok(gone)
     }
-}
-
-/// Drop a chunk's list if it is still this one; its slices lose a reference each.
-fn drop_list(ino: Ino, index: u32, records: Vec<SliceRecord>) -> Commit {
-    let mut mutations = vec![Mutation::DelChunk(ino, index)];
-    let slices = records.iter().filter(|record| record.id > 0);
-    mutations.extend(slices.map(|record| Mutation::AddSliceRef(record.id, record.size, -1)));
-    Commit { expects: vec![Expect::ChunkPrefix(ino, index, records)], mutations, returns: vec![] }
 }

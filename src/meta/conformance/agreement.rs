@@ -14,7 +14,7 @@ use crate::meta::txn::{
     SetNode, Value,
 };
 use crate::stdx::Chance;
-use crate::types::{Attr, CHUNK_BYTES, FileType, Ino, Name, SliceId, SliceRecord, Time};
+use crate::types::{Attr, FileType, Ino, Name, SliceId, SliceRecord, Time};
 
 const DIRS: [Ino; 3] = [Ino::ROOT, Ino(600), Ino(601)];
 const NODES: [Ino; 6] = [Ino(600), Ino(601), Ino(610), Ino(611), Ino(612), Ino(613)];
@@ -426,7 +426,7 @@ impl Life {
             }
         }
         for ino in NODES {
-            keys.extend([Key::Node(ino), Key::Chunks(ino), Key::Symlink(ino)]);
+            keys.extend([Key::Node(ino), Key::Chunks(ino, 0, CHUNKS), Key::Symlink(ino)]);
             keys.extend([Key::XattrNames(ino), Key::Flocks(ino), Key::Plocks(ino)]);
             keys.extend((0..CHUNKS).map(|index| Key::Chunk(ino, index)));
             keys.extend(names(&NAMES).into_iter().map(|name| Key::Xattr(ino, name)));
@@ -445,16 +445,15 @@ impl Life {
     }
 }
 
-/// The answers, those without an order sorted. Lists that a truncation has left behind the end of a
-/// file are not looked for by every engine.
+/// The answers, those without an order sorted. Lists outside of what is asked for are not looked for
+/// by every engine.
 async fn told(engine: &dyn Engine, keys: &[Key]) -> Vec<Value> {
     let mut values = engine.fetch(keys).await.unwrap();
     for (key, value) in keys.iter().zip(&mut values) {
         match value {
             Value::Chunks(indexes) => {
-                let Key::Chunks(ino) = key else { panic!("{key:?} is no question for chunks") };
-                let length = node(engine, *ino).await.map_or(u64::MAX, |attr| attr.length);
-                indexes.retain(|index| u64::from(*index) * CHUNK_BYTES < length);
+                let Key::Chunks(.., end) = key else { panic!("{key:?} is no question for chunks") };
+                indexes.retain(|index| index < end);
             }
             Value::XattrNames(names) => names.sort(),
             Value::Parents(parents) => parents.sort(),

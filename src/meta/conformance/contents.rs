@@ -40,7 +40,7 @@ pub(super) async fn check(engine: &dyn Engine) {
 
 async fn lists(engine: &dyn Engine) {
     assert_eq!(list(engine, FILE, 0).await, []);
-    assert_eq!(get(engine, Key::Chunks(FILE)).await, Value::Chunks(vec![]));
+    assert_eq!(get(engine, Key::Chunks(FILE, 0, u32::MAX)).await, Value::Chunks(vec![]));
     let extreme = SliceRecord {
         pos: (64 << 20) - 1,
         id: u64::from(u32::MAX) << 20,
@@ -60,15 +60,15 @@ async fn lists(engine: &dyn Engine) {
     change(engine, holes).await;
     assert_eq!(list(engine, FILE, 7).await, [record(2001), extreme, record(2002), hole(3)]);
     assert_eq!(list(engine, FILE, 1).await, []);
-    let chunks = get(engine, Key::Chunks(FILE)).await;
+    let chunks = get(engine, Key::Chunks(FILE, 0, u32::MAX)).await;
     assert_eq!(chunks, Value::Chunks(vec![0, 7, u32::MAX >> 1]));
-    assert_eq!(get(engine, Key::Chunks(Ino(30))).await, Value::Chunks(vec![]));
+    assert_eq!(get(engine, Key::Chunks(Ino(30), 0, 9)).await, Value::Chunks(vec![]));
     change(engine, vec![Mutation::DelChunk(FILE, 7), Mutation::DelChunk(FILE, 8)]).await;
     assert_eq!(list(engine, FILE, 7).await, []);
     assert_eq!(refs(engine, &[2001, 2002]).await, [1, 1], "counts are moved by the plan");
     change(engine, vec![Mutation::DelChunk(FILE, 0), Mutation::DelChunk(FILE, u32::MAX >> 1)])
         .await;
-    assert_eq!(get(engine, Key::Chunks(FILE)).await, Value::Chunks(vec![]));
+    assert_eq!(get(engine, Key::Chunks(FILE, 0, u32::MAX)).await, Value::Chunks(vec![]));
     change(engine, vec![Mutation::PushHolesIfListed(FILE, 7, vec![hole(3)])]).await;
     assert_eq!(list(engine, FILE, 7).await, [], "a list that is gone takes no holes");
 }

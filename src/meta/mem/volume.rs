@@ -129,7 +129,7 @@ impl Volume {
             }
             Key::DirLen(dir) => Value::DirLen(self.dir_len(*dir) as u64),
             Key::Chunk(ino, index) => Value::Chunk(self.chunk(*ino, *index).to_vec()),
-            Key::Chunks(ino) => {
+            Key::Chunks(ino, ..) => {
                 let chunks = self.chunks.get(ino).into_iter().flatten();
                 Value::Chunks(chunks.map(|(index, _)| *index).collect())
             }

@@ -33,6 +33,53 @@ pub(in crate::meta) fn by_chunk(start: u64, end: u64) -> impl Iterator<Item = (u
     })
 }
 
+/// Chunks of a range that are all given their hole, listed or not, without asking which are.
+const UNLISTED_MAX: u64 = 64;
+
+/// The chunks of a range, `start .. end`, if they are so many that a plan wants to know which have
+/// a list ([`crate::meta::txn::Key::Chunks`]): holes elsewhere would be work without an effect.
+fn too_many(start: u64, end: u64) -> Option<(u32, u32)> {
+    let (first, last) = (start / CHUNK_BYTES, end.div_ceil(CHUNK_BYTES));
+    (last > first + UNLISTED_MAX).then_some((first as u32, last as u32))
+}
+
+/// What [`truncate`] must know as `listed`, if anything.
+pub(in crate::meta) fn truncate_asks(node: &Attr, length: u64) -> Option<(u32, u32)> {
+    too_many(node.length.min(length), node.length.max(length))
+}
+
+/// What [`fallocate`] must know as `listed`, if anything.
+pub(in crate::meta) fn fallocate_asks(
+    node: &Attr,
+    (offset, len): (u64, u64),
+    mode: u32,
+) -> Option<(u32, u32)> {
+    let holes = mode & (PUNCH_HOLE | ZERO_RANGE) != 0;
+    too_many(offset, (offset + len).min(node.length)).filter(|_| holes)
+}
+
+/// Pieces of `start .. end` that need a hole: all, or with `listed` the first, the last and those of
+/// chunks with a list. A list that somebody begins after they were asked for gets no hole: what is
+/// written there counts as written after the holes were made.
+fn pieces(
+    start: u64,
+    end: u64,
+    listed: Option<&[u32]>,
+) -> Box<dyn Iterator<Item = (u32, u64, u64)> + '_> {
+    let Some(listed) = listed.filter(|_| start < end) else {
+        return Box::new(by_chunk(start, end));
+    };
+    let (first, last) = (start / CHUNK_BYTES, (end - 1) / CHUNK_BYTES);
+    let between = listed.iter().map(|index| u64::from(*index));
+    let between = between.filter(move |index| (first + 1..last).contains(index));
+    let indexes = std::iter::once(first).chain(between).chain((first < last).then_some(last));
+    Box::new(indexes.map(move |index| {
+        let chunk = index * CHUNK_BYTES;
+        let (left, right) = (start.max(chunk), end.min(chunk + CHUNK_BYTES));
+        (index as u32, left - chunk, right - left)
+    }))
+}
+
 /// Append slices to a chunk.
 pub(in crate::meta) fn push(slices: NewSlices, now: Time) -> Commit {
     let NewSlices { ino, chunk, records, mtime } = slices;
@@ -71,11 +118,11 @@ pub(in crate::meta) fn push_inside(
     commit
 }
 
-/// Change the length; `None` when it is that already.
+/// Change the length; `None` when it is that already. `listed`: see [`truncate_asks`].
 pub(in crate::meta) fn truncate(
-    ino: Ino,
-    node: &Attr,
+    (ino, node): (Ino, &Attr),
     length: u64,
+    listed: Option<&[u32]>,
     rules: &Rules,
     now: Time,
 ) -> Result<Option<Commit>, Errno> {
@@ -90,7 +137,7 @@ pub(in crate::meta) fn truncate(
     }
     let mut commit = resize(ino, node, length, rules, now);
     let (left, right) = (node.length.min(length), node.length.max(length));
-    for (number, (index, pos, len)) in by_chunk(left, right).enumerate() {
+    for (number, (index, pos, len)) in pieces(left, right, listed).enumerate() {
         let whole = number > 0 && len == CHUNK_BYTES;
         let records = vec![hole(pos, len)];
         commit.mutations.push(if whole {
@@ -133,12 +180,12 @@ fn resize(ino: Ino, node: &Attr, length: u64, rules: &Rules, now: Time) -> Commi
     }
 }
 
-/// Extend, punch or zero a range.
+/// Extend, punch or zero a range. `listed`: see [`fallocate_asks`].
 pub(in crate::meta) fn fallocate(
-    ino: Ino,
-    node: &Attr,
+    (ino, node): (Ino, &Attr),
     (offset, len): (u64, u64),
     mode: u32,
+    listed: Option<&[u32]>,
     rules: &Rules,
     now: Time,
 ) -> Result<Commit, Errno> {
@@ -159,7 +206,7 @@ pub(in crate::meta) fn fallocate(
     let length = if mode & KEEP_SIZE == 0 { node.length.max(end) } else { node.length };
     let mut commit = resize(ino, node, length, rules, now);
     if mode & (PUNCH_HOLE | ZERO_RANGE) != 0 {
-        let holes = by_chunk(offset, end.min(node.length))
+        let holes = pieces(offset, end.min(node.length), listed)
             .map(|(index, pos, len)| Mutation::PushSlices(ino, index, vec![hole(pos, len)]));
         commit.mutations.extend(holes);
     }

@@ -35,7 +35,13 @@ pub(super) async fn fetch(link: &Link, wanted: &[Key]) -> Result<Vec<Value>, Eng
     let mut values = Vec::with_capacity(wanted.len());
     for (key, reply) in wanted.iter().zip(replies) {
         values.push(match key {
-            Key::Chunks(ino) => Value::Chunks(chunk_indexes(link, *ino, reply).await?),
+            Key::Chunks(ino, start, end) => {
+                let mut reply = reply;
+                if !together {
+                    reply = reply::list("chunks of one file", reply)?.swap_remove(0);
+                }
+                Value::Chunks(chunk_indexes(link, (*ino, *start, *end), reply).await?)
+            }
             _ => value(key, reply)?,
         });
     }
@@ -44,6 +50,10 @@ pub(super) async fn fetch(link: &Link, wanted: &[Key]) -> Result<Vec<Value>, Eng
 
 /// Many chunks, or many reference counts, are one call: calls cost Redis more than what they carry.
 fn ask_together(asked: &mut Asked, wanted: &[Key], scripts: &Hashes) -> bool {
+    if let Some(tries) = few_tries(wanted) {
+        ask_tries(asked, &tries, scripts);
+        return true;
+    }
     let all = |is: fn(&Key) -> bool| wanted.len() > 1 && wanted.iter().all(is);
     let count = wanted.len().to_string();
     let (head, names): (Vec<&[u8]>, Vec<String>) = if all(|key| matches!(key, Key::Chunk(..))) {
@@ -63,6 +73,35 @@ fn ask_together(asked: &mut Asked, wanted: &[Key], scripts: &Hashes) -> bool {
     true
 }
 
+/// Chunks of a file to try for a list: from one on, below another.
+type Tries = (Ino, u32, u32);
+
+/// All that is asked, if it is for chunks with a list and few enough are to be tried in one call.
+fn few_tries(wanted: &[Key]) -> Option<Vec<Tries>> {
+    let tries = wanted.iter().map(|key| match key {
+        Key::Chunks(ino, start, end) => Some((*ino, *start, *end)),
+        _ => None,
+    });
+    let tries = tries.collect::<Option<Vec<_>>>()?;
+    let all: usize = tries.iter().map(|(_, start, end)| end.saturating_sub(*start) as usize).sum();
+    (all <= REDIS_CHUNKS_TRIED_MAX).then_some(tries)
+}
+
+/// The end of what one call tries of `start .. end`.
+fn page_end(start: u32, end: u32) -> u32 {
+    end.min(start.saturating_add(REDIS_CHUNKS_TRIED_MAX as u32))
+}
+
+fn ask_tries(asked: &mut Asked, tries: &[Tries], scripts: &Hashes) {
+    let numbers = tries
+        .iter()
+        .flat_map(|(ino, start, end)| [ino.to_string(), start.to_string(), end.to_string()]);
+    let numbers: Vec<String> = numbers.collect();
+    let head = [&b"EVALSHA"[..], scripts.of(Script::Chunks), b"0"];
+    let words: Vec<&[u8]> = head.into_iter().chain(numbers.iter().map(String::as_bytes)).collect();
+    asked.add(&words);
+}
+
 fn ask(asked: &mut Asked, key: &Key, scripts: &Hashes) {
     let mut add = |words: &[&[u8]]| asked.add(words);
     let name = name_of(key);
@@ -75,10 +114,8 @@ fn ask(asked: &mut Asked, key: &Key, scripts: &Hashes) {
         }
         Key::DirLen(_) => add(&[b"HLEN", name]),
         Key::Chunk(..) => add(&[b"LRANGE", name, b"0", b"-1"]),
-        Key::Chunks(ino) => {
-            let (ino, max) = (ino.to_string(), REDIS_CHUNKS_TRIED_MAX.to_string());
-            let script = scripts.of(Script::Chunks);
-            add(&[b"EVALSHA", script, b"1", name, ino.as_bytes(), max.as_bytes()]);
+        Key::Chunks(ino, start, end) => {
+            ask_tries(asked, &[(*ino, *start, page_end(*start, *end))], scripts);
         }
         Key::SliceRef(id, size) => add(&[b"HGET", name, keys::slice(*id, *size).as_bytes()]),
         Key::XattrNames(_) => add(&[b"HKEYS", name]),
@@ -89,7 +126,7 @@ fn ask(asked: &mut Asked, key: &Key, scripts: &Hashes) {
 /// The key in Redis that is asked.
 fn name_of(key: &Key) -> String {
     match key {
-        Key::Node(ino) | Key::Chunks(ino) => keys::node(*ino),
+        Key::Node(ino) | Key::Chunks(ino, ..) => keys::node(*ino),
         Key::Entry(ino, _) | Key::EntryNode(ino, _) | Key::DirLen(ino) => keys::dir(*ino),
         Key::Chunk(ino, index) => keys::chunk(*ino, *index),
         Key::SliceRef(..) => keys::SLICE_REFS.to_owned(),
@@ -117,7 +154,7 @@ fn value(key: &Key, reply: Reply) -> Result<Value, EngineError> {
             let records = records.iter().map(|bytes| decode_slice(bytes));
             Value::Chunk(records.collect::<Result<_, _>>().map_err(|error| damaged(name, error))?)
         }
-        Key::Chunks(_) => unreachable!("these are found by more than one question"),
+        Key::Chunks(..) => unreachable!("these are found by more than one question"),
         // A slice without a field has one reference; the field counts those beyond it.
         Key::SliceRef(..) => Value::SliceRef(reply::number(name, reply)?.unwrap_or(0) + 1),
         Key::Symlink(_) => Value::Symlink(reply::bytes(name, reply)?.map(Into::into)),
@@ -198,19 +235,34 @@ fn plocks(name: &str, reply: Reply) -> Result<Vec<Plock>, EngineError> {
     Ok(found)
 }
 
-/// Chunks with a list. Below the file's end each is tried; of a file that is gone, or has more
-/// chunks than may be tried, the lists are searched among all keys, as the official client does.
-async fn chunk_indexes(link: &Link, ino: Ino, reply: Reply) -> Result<Vec<u32>, EngineError> {
-    let name = &keys::node(ino);
-    let mut found = Vec::new();
-    for number in reply::list(name, reply)? {
-        found.push(reply::integer(name, number)?);
+/// Chunks with a list, of which `first` tells those among the first that were tried. Where more
+/// are left than all keys there are, the lists are searched among the keys, as the official client
+/// does; else the others are tried a page at a time.
+async fn chunk_indexes(link: &Link, tries: Tries, first: Reply) -> Result<Vec<u32>, EngineError> {
+    let (ino, start, end) = tries;
+    let mut found = indexes(first)?;
+    let mut tried = page_end(start, end);
+    if tried >= end {
+        return Ok(found);
     }
-    match found.split_first() {
-        Some((-1, _)) => search_chunks(link, ino).await,
-        Some((_, indexes)) => Ok(indexes.iter().map(|index| *index as u32).collect()),
-        None => Err(damaged(name, "no count of chunks")),
+    let keys = reply::integer("DBSIZE", link.call(&[b"DBSIZE"]).await?)?;
+    if keys < i64::from(end - tried) {
+        return search_chunks(link, ino).await;
     }
+    while tried < end {
+        let (mut asked, next) = (Asked::default(), page_end(tried, end));
+        ask_tries(&mut asked, &[(ino, tried, next)], &*link.scripts().await?);
+        let page = link.ask(&asked).await?.swap_remove(0);
+        found.extend(indexes(reply::list("chunks of one file", page)?.swap_remove(0))?);
+        tried = next;
+    }
+    Ok(found)
+}
+
+fn indexes(reply: Reply) -> Result<Vec<u32>, EngineError> {
+    let name = "chunks of one file";
+    let numbers = reply::list(name, reply)?.into_iter();
+    numbers.map(|number| Ok(reply::integer(name, number)? as u32)).collect()
 }
 
 async fn search_chunks(link: &Link, ino: Ino) -> Result<Vec<u32>, EngineError> {

@@ -172,7 +172,7 @@ fn fetch_one(base: &Connection, key: &Key) -> rusqlite::Result<Value> {
         Key::EntryNode(dir, name) => Value::EntryNode(rows::entry_node(base, *dir, name)?),
         Key::DirLen(dir) => Value::DirLen(rows::dir_len(base, *dir)?),
         Key::Chunk(ino, index) => Value::Chunk(rows::chunk(base, *ino, *index)?),
-        Key::Chunks(ino) => Value::Chunks(rows::chunks(base, *ino)?),
+        Key::Chunks(ino, ..) => Value::Chunks(rows::chunks(base, *ino)?),
         Key::SliceRef(id, _) => Value::SliceRef(rows::slice_ref(base, *id)?),
         Key::Symlink(ino) => Value::Symlink(rows::symlink(base, *ino)?),
         Key::Xattr(ino, name) => Value::Xattr(rows::xattr(base, *ino, name)?),

@@ -384,7 +384,7 @@ impl Life {
         let engine = self.meta().engine();
         let mut counts = BTreeMap::<SliceId, i64>::new();
         for ino in &self.made {
-            let found = engine.fetch(&[Key::Chunks(*ino)]).await.unwrap();
+            let found = engine.fetch(&[Key::Chunks(*ino, 0, u32::MAX)]).await.unwrap();
             let Value::Chunks(chunks) = &found[0] else { panic!("chunks were asked for") };
             let keys: Vec<_> = chunks.iter().map(|index| Key::Chunk(*ino, *index)).collect();
             for value in engine.fetch(&keys).await.unwrap() {

@@ -11,6 +11,7 @@ use crate::meta::plan::rename::EXCHANGE;
 struct Counting {
     engine: Rc<dyn Engine>,
     trips: Rc<Cell<usize>>,
+    mutations: Rc<Cell<usize>>,
 }
 
 impl Counting {
@@ -26,6 +27,7 @@ impl Engine for Counting {
     }
 
     fn commit(&self, commit: Commit) -> Local<'_, Result<Outcome, EngineError>> {
+        self.mutations.set(self.mutations.get() + commit.mutations.len());
         self.count().commit(commit)
     }
 
@@ -88,31 +90,45 @@ impl Engine for Counting {
 }
 
 /// A volume, and mounts of it that remember nothing yet.
-struct Volume {
+pub(super) struct Volume {
     base: MemBase,
     trips: Rc<Cell<usize>>,
+    mutations: Rc<Cell<usize>>,
     trash_days: u64,
 }
 
 impl Volume {
-    async fn new(trash_days: u64) -> Self {
+    pub(super) async fn new(trash_days: u64) -> Self {
         let base = MemBase::new();
         let init = vec![(Ino::ROOT, root()), (Ino::TRASH, Attr { mode: 0o555, ..root() })];
         base.engine().store_setting("{}".into(), init).await.unwrap();
-        Self { base, trips: Rc::default(), trash_days }
+        Self { base, trips: Rc::default(), mutations: Rc::default(), trash_days }
     }
 
-    fn mount(&self) -> Rc<Meta> {
-        let engine = Counting { engine: self.base.engine(), trips: Rc::clone(&self.trips) };
+    pub(super) fn mount(&self) -> Rc<Meta> {
+        let engine = Counting {
+            engine: self.base.engine(),
+            trips: Rc::clone(&self.trips),
+            mutations: Rc::clone(&self.mutations),
+        };
         let shared = MetaShared::new(Ino::ROOT, false, self.trash_days, Rules::default());
         Meta::new(Rc::new(engine), shared)
     }
 
     /// Round trips of what is done.
     async fn trips<T>(&self, done: impl Future<Output = Result<T, MetaError>>) -> usize {
+        self.counts(done).await.0
+    }
+
+    /// Round trips and mutations of what is done.
+    pub(super) async fn counts<T>(
+        &self,
+        done: impl Future<Output = Result<T, MetaError>>,
+    ) -> (usize, usize) {
         self.trips.set(0);
+        self.mutations.set(0);
         done.await.unwrap();
-        self.trips.get()
+        (self.trips.get(), self.mutations.get())
     }
 }
 

@@ -422,14 +422,19 @@ fn lists_of_chunks_are_found_and_compacted_in_place() {
         let long = Attr { length: 3 << 26, ..file() };
         let huge = Attr { length: 1 << 56, ..file() };
         let mut made = vec![Mutation::PutNode(Ino(2), long), Mutation::PutNode(Ino(3), huge)];
-        for (ino, index) in [(2, 0), (2, 2), (3, 12_000_000), (3, 5), (4, 1)] {
+        for (ino, index) in [(2, 0), (2, 2), (3, 12_000_000), (3, 5), (4, 1), (6, 2), (6, 16_385)] {
             made.push(Mutation::PushSlices(Ino(ino), index, vec![record(1, 0), record(2, 5)]));
         }
         engine.commit(changes(made)).await.unwrap();
-        let keys = [2, 3, 4, 5].map(|ino| Key::Chunks(Ino(ino)));
+        // The first pages are tried where few chunks are left, else all keys are searched.
+        let asked = [(2, 0, 3), (3, 0, 1 << 30), (4, 1, 2), (5, 0, 9), (6, 1, 16_387)];
+        let keys = asked.map(|(ino, start, end)| Key::Chunks(Ino(ino), start, end));
         let found = engine.fetch(&keys).await.unwrap();
-        let expected = [vec![0, 2], vec![5, 12_000_000], vec![1], vec![]];
+        let expected = [vec![0, 2], vec![5, 12_000_000], vec![1], vec![], vec![2, 16_385]];
         assert_eq!(found, expected.map(Value::Chunks));
+        let few = [Key::Chunks(Ino(6), 0, 3), Key::Chunks(Ino(2), 1, 3), Key::Chunks(Ino(9), 0, 0)];
+        let found = engine.fetch(&few).await.unwrap();
+        assert_eq!(found, [vec![2], vec![2], vec![]].map(Value::Chunks));
         let seen = vec![record(1, 0), record(2, 5)];
         let compact = Commit {
             expects: vec![Expect::ChunkPrefix(Ino(2), 0, seen)],
@@ -540,7 +545,7 @@ async fn check_content(engine: &dyn Engine, ino: Ino, kind: FileType) {
     if kind == FileType::Symlink {
         assert!(matches!(one(engine, Key::Symlink(ino)).await, Value::Symlink(Some(_))));
     }
-    let Value::Chunks(indexes) = one(engine, Key::Chunks(ino)).await else { panic!() };
+    let Value::Chunks(indexes) = one(engine, Key::Chunks(ino, 0, u32::MAX)).await else { panic!() };
     for index in indexes {
         let Value::Chunk(records) = one(engine, Key::Chunk(ino, index)).await else { panic!() };
         assert!(!records.is_empty());
