@@ -1,7 +1,7 @@
 //! Commands, one file per verb.
 //!
 //! Owns arguments, words for people and exit codes: 0 done; 1 failed; 2 asked wrongly; 3 the volume
-//! is not for this client. What a command does is `daemon`'s.
+//! is not for this client. What a command does is `daemon`'s, and so are the codes of signals.
 
 mod args;
 mod doctor;
@@ -105,7 +105,8 @@ fn end(done: Result<(), Failure>) -> ExitCode {
 /// clap's message without usage and tips on lines of their own.
 fn one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let told: Vec<_> = lines.take_while(|line| !line.starts_with("Usage:")).collect();
+    let advice = |line: &&str| line.starts_with("Usage:") || line.starts_with("For more");
+    let told: Vec<_> = lines.take_while(|line| !advice(line)).collect();
     let told = told.join(" ");
     let told = told.strip_prefix("error: ").unwrap_or(&told);
     format!("{told}; see `jfs-uring --help`")

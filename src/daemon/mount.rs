@@ -1,7 +1,7 @@
 //! The story of a mount: check, connect, serve until the kernel lets go, store the rest.
 
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use super::failure::Failure;
 use super::point::{self, ServingLock};
@@ -167,26 +167,31 @@ fn serve(
 ) -> Result<(), Failure> {
     let (transport, cores) = (session.transport, plan.serve.cores);
     tracing::info!(?transport, cores, point = %point.display(), "serving");
-    tell_when_it_answers(point.to_path_buf(), readiness.clone());
+    let answered = tell_when_it_answers(point.to_path_buf(), readiness.clone());
     let served = core::run(session, cores, |number| server.handler(number));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("the mount has ended");
-    served.map_err(|error| Failure::failed(format!("the connection broke: {error}")))
+    served.map_err(|error| Failure::failed(format!("the connection broke: {error}")))?;
+    // The kernel has let go, so nothing waits for an answer any more.
+    answered.join().expect("asking for the root does not panic")
 }
 
 /// The first answer of the root is what callers of `mount -d` and systemd wait for.
-fn tell_when_it_answers(point: PathBuf, readiness: Readiness) {
+fn tell_when_it_answers(point: PathBuf, readiness: Readiness) -> JoinHandle<Result<(), Failure>> {
     thread::spawn(move || match std::fs::metadata(&point) {
         Ok(_) => {
             readiness.answered();
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
             tracing::info!("the mount answers");
+            Ok(())
         }
         Err(error) => {
             let shown = point.display();
             let text = format!("the mount at {shown} does not answer: {error}; its log tells why");
-            readiness.failed(&Failure::failed(text));
+            let failure = Failure::failed(text);
+            readiness.failed(&failure);
             let _ = fuse::unmount(&point, true);
+            Err(failure)
         }
-    });
+    })
 }
