@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 
@@ -48,8 +49,55 @@ def _helper(rig, url):
     rig.mounts.append(point)
     os.setxattr(point, "user.x", b"1")
     rig.umount(point)
+    _helper_words(rig, url, link, point)
     done = run(link, url, point, "-o", "writeback", ok=False)
     check(done.returncode == 2 and "--writeback" in done.stdout, "a refused option passed: %s" % done.stdout)
+
+
+def _helper_words(rig, url, link, point):
+    """Letters and options that mount(8) passes to every helper."""
+    places = "cache-dir=%s,log=%s" % (rig.path("cache"), rig.path("fstab.log"))
+    run(link, url, point, "-f", "-o", "noatime", timeout=60)
+    check(not os.path.ismount(point), "a fake mount is a mount")
+    done = run(link, url, point, "-o", "remount,ro", ok=False)
+    check(done.returncode == 2 and "umount and mount again" in done.stdout, "remount: %s" % done.stdout)
+    run(link, url, point, "-r", "-o%s,noatime,relatime,nodiratime,sync,dirsync,lazytime,noexec,group,owner,comment=x" % places, timeout=60)
+    rig.mounts.append(point)
+    check(os.statvfs(point).f_flag & os.ST_RDONLY, "-r mounts for writing")
+    rig.umount(point)
+
+
+def _links(rig, url):
+    """A mount point may be named through a link or with `..`; status tells the real place, and who serves it."""
+    point, link = rig.mount(url, where="real"), rig.path("link")
+    rig.umount(point)
+    os.symlink(point, link)
+    rig.call("mount", "-d", "--cache-dir", rig.path("cache"), "--log", rig.path("link.log"), url, link)
+    rig.mounts.append(point)
+    check(os.path.ismount(point), "a link leads elsewhere")
+    sessions = json.loads(rig.call("status", url).stdout)["Sessions"]
+    check([s["MountPoint"] for s in sessions] == [os.path.realpath(point)], "status shows %s" % sessions)
+    check(sessions[0]["ProcessID"] == rig.pid(link), "status shows a process that does not serve")
+    rig.call("umount", os.path.join(point, "..", "link"))
+    rig.mounts.remove(point)
+    check(not os.path.ismount(point), "still mounted")
+    _until(lambda: not rig.serving(link), "the process outlives umount", 1)
+    check(not json.loads(rig.call("status", url).stdout)["Sessions"], "umount returned before the session ended")
+
+
+def _early(rig):
+    """A signal ends a mount whose metadata does not answer yet."""
+    silent, point = socket.socket(socket.AF_UNIX), rig.path("early")
+    silent.bind(rig.path("silent.sock"))
+    silent.listen()
+    os.mkdir(point)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = subprocess.Popen([rig.binary, "mount", "--cache-dir", rig.path("cache"), "unix://" + rig.path("silent.sock"), point],
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        silent.accept()
+        process.send_signal(number)
+        check(process.wait(5) == 128 + number, "an early %s returned %s" % (number, process.returncode))
+    silent.close()
 
 
 def _in_use(rig, url):
@@ -93,23 +141,29 @@ def _user(rig):
 
 def _passwords(rig):
     """A password shows nowhere: not in the list of processes, the log or status; a wrong one is told."""
-    secret, login = "s3cr3t-%d" % os.getpid(), rig.path("password")
+    secret, login = "s3@cr3t-%d" % os.getpid(), rig.path("password")
     with open(login, "w", encoding="ascii") as out:
         out.write(secret + "\n")
     url = rig.volume()
     subprocess.run(["redis-cli", "-s", rig.redis.socket, "CONFIG", "SET", "requirepass", secret], check=True, stdout=subprocess.DEVNULL)
     try:
-        open_url = url.replace("unix://", "unix://:%s@" % secret)
+        open_url = url.replace("unix://", "unix://:%s@" % secret.replace("@", "%40"))
         point = rig.mount(open_url, where="secret")
         for name in glob.glob("/proc/[0-9]*/cmdline"):
             try:
                 with open(name, "rb") as text:
-                    check(secret.encode() not in text.read(), "%s shows the password" % name)
+                    check(b"cr3t-%d" % os.getpid() not in text.read(), "%s shows the password" % name)
             except OSError:
                 continue
         with open(rig.path("secret.log"), encoding="utf-8") as log:
             check(secret not in log.read(), "the log shows the password")
         check(secret not in rig.call("status", open_url).stdout, "status shows the password")
+        rig.umount(point)
+        copy = rig.path("copy/mount.jfs-uring")
+        os.mkdir(os.path.dirname(copy))
+        run("cp", rig.binary, copy)
+        run(copy, open_url, point, "-o", "cache-dir=%s,log=%s" % (rig.path("cache"), rig.path("secret.log")), timeout=60)
+        rig.mounts.append(point)
         rig.umount(point)
         run(rig.binary, "status", url, env={**os.environ, "META_PASSWORD_FILE": login})
         run(rig.binary, "status", url, env={**os.environ, "META_PASSWORD": secret})
@@ -134,6 +188,8 @@ def commands(rig):
     url = rig.volume()
     _foreground(rig, url)
     _helper(rig, url)
+    _links(rig, url)
+    _early(rig)
     _in_use(rig, url)
     _user(rig)
     _doctor(rig, url)
@@ -144,4 +200,4 @@ def commands(rig):
     for words, code in ((("mount", "--no-such-flag", url, "/"), 2), (("status", "mysql://x"), 2), (("umount", rig.folder), 1)):
         done = rig.call(*words, ok=False)
         check(done.returncode == code and done.stdout.count("\n") == 1, "%s: %d, %r" % (words, done.returncode, done.stdout))
-    return "foreground, signals, fstab, in use, a user, doctor, %scompletions, man, exit codes" % ("passwords, " if rig.redis else "")
+    return "foreground, signals, fstab, links, in use, a user, doctor, %scompletions, man, exit codes" % ("passwords, " if rig.redis else "")

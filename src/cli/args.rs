@@ -27,7 +27,8 @@ pub struct Cli {
     pub verb: Verb,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 asked wrongly; 3 the volume is not for this client.\n\
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 asked wrongly; 3 the volume is not for this client.\n  \
+     Of a mount that a signal ends: 0; 11 when it does not end in time; 130 or 143 before it is there.\n\
      Examples:\n  jfs-uring format sqlite3:///var/lib/my.db myjfs\n  jfs-uring mount -d sqlite3:///var/lib/my.db /mnt/myjfs\n  \
      jfs-uring umount /mnt/myjfs";
 
@@ -88,6 +89,11 @@ fn octal(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("{text:?} are no permission bits; write them as 0600"))
 }
 
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|count| *count > 0);
+    number.ok_or_else(|| "a count of at least 1 is needed".to_owned())
+}
+
 fn ratio(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|ratio| (0.0..1.0).contains(ratio));
     number.ok_or_else(|| format!("{text:?} is no share; write it as 0.1"))
@@ -118,7 +124,7 @@ pub struct FormatArgs {
     #[arg(long, help_heading = "Data layout, fixed for good")]
     pub hash_prefix: bool,
     /// Days that deleted files stay in the trash [default: 1].
-    #[arg(long, value_name = "DAYS", help_heading = "Limits")]
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(..=36_500), help_heading = "Limits")]
     pub trash_days: Option<u64>,
     /// Bytes the volume may hold, GiB without a unit; 0 for no limit.
     #[arg(long, value_name = "SIZE", value_parser = gibibytes, help_heading = "Limits")]
@@ -234,6 +240,9 @@ pub struct MountArgs {
     /// Stay in the foreground (the default).
     #[arg(short = 'f', long, hide = true)]
     pub foreground: bool,
+    /// Check the arguments and mount nothing (`mount -f` of mount(8)).
+    #[arg(long, hide = true)]
+    pub fake: bool,
     /// More options, separated by commas: ro, rw, nonempty, allow_other, writeback_cache.
     #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
     pub options: Vec<String>,
@@ -382,13 +391,13 @@ pub struct StoreArgs {
     #[arg(long, value_name = "PATH", help_heading = STORE)]
     pub bucket: Option<String>,
     /// Blocks stored at a time.
-    #[arg(long, value_name = "COUNT", default_value_t = 20, help_heading = STORE)]
+    #[arg(long, value_name = "COUNT", value_parser = at_least_one, default_value = "20", help_heading = STORE)]
     pub max_uploads: usize,
     /// Objects fetched at a time.
-    #[arg(long, value_name = "COUNT", default_value_t = 200, help_heading = STORE)]
+    #[arg(long, value_name = "COUNT", value_parser = at_least_one, default_value = "200", help_heading = STORE)]
     pub max_downloads: usize,
     /// Tries of a failed request.
-    #[arg(long, value_name = "COUNT", default_value_t = 10, help_heading = STORE)]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 10, help_heading = STORE)]
     pub io_retries: u32,
     /// Write, read and delete a test object before mounting.
     #[arg(long, help_heading = STORE)]

@@ -1,7 +1,7 @@
 //! Commands, one file per verb.
 //!
 //! Owns arguments, words for people and exit codes: 0 done; 1 failed; 2 asked wrongly; 3 the volume
-//! is not for this client. What a command does is `daemon`'s.
+//! is not for this client. What a command does is `daemon`'s, and so are the codes of signals.
 
 mod args;
 mod doctor;
@@ -24,7 +24,10 @@ use args::{Cli, Verb};
 
 /// Run the command of these arguments, the first being the program's own name.
 pub fn run(words: Vec<OsString>) -> ExitCode {
-    let words = helper::translated(words);
+    let words = match helper::translated(words) {
+        Ok(words) => words,
+        Err(failure) => return end(Err(failure)),
+    };
     if let Some(reason) = refused::first(&words) {
         return end(Err(Failure::usage(reason)));
     }
@@ -59,12 +62,23 @@ fn obey(cli: Cli) -> Result<(), Failure> {
             say(String::from_utf8_lossy(&out).trim_end())
         }
         Verb::Man => {
-            let mut out = Vec::new();
-            let rendered = clap_mangen::Man::new(Cli::command()).render(&mut out);
-            rendered.map_err(|error| Failure::failed(error.to_string()))?;
-            say(String::from_utf8_lossy(&out).trim_end())
+            let pages = man_pages().map_err(|error| Failure::failed(error.to_string()))?;
+            say(String::from_utf8_lossy(&pages).trim_end())
         }
     }
+}
+
+/// The page of the program, and behind it one for each command.
+fn man_pages() -> std::io::Result<Vec<u8>> {
+    let mut program = Cli::command().disable_help_subcommand(true);
+    // Commands learn their full names from it.
+    program.build();
+    let mut out = Vec::new();
+    clap_mangen::Man::new(program.clone()).render(&mut out)?;
+    for command in program.get_subcommands() {
+        clap_mangen::Man::new(command.clone()).render(&mut out)?;
+    }
+    Ok(out)
 }
 
 /// Print for whoever asked; a reader that has left is no failure.
@@ -91,7 +105,8 @@ fn end(done: Result<(), Failure>) -> ExitCode {
 /// clap's message without usage and tips on lines of their own.
 fn one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let told: Vec<_> = lines.take_while(|line| !line.starts_with("Usage:")).collect();
+    let advice = |line: &&str| line.starts_with("Usage:") || line.starts_with("For more");
+    let told: Vec<_> = lines.take_while(|line| !advice(line)).collect();
     let told = told.join(" ");
     let told = told.strip_prefix("error: ").unwrap_or(&told);
     format!("{told}; see `jfs-uring --help`")
@@ -104,6 +119,32 @@ mod tests {
     #[test]
     fn the_commands_are_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_its_man_page() {
+        let pages = String::from_utf8(man_pages().unwrap()).unwrap();
+        for needle in [".TH jfs-uring 1", ".TH jfs-uring-mount 1", ".TH jfs-uring-umount 1"] {
+            assert!(pages.contains(needle), "no {needle}");
+        }
+        assert!(pages.contains("buffer\\-size"), "flags of mount are missing");
+    }
+
+    #[test]
+    fn counts_of_nothing_are_refused() {
+        for flag in ["--max-uploads", "--max-downloads", "--io-retries"] {
+            let told = |count| {
+                Cli::command().try_get_matches_from(["jfs-uring", "mount", flag, count, "a", "/m"])
+            };
+            assert!(told("0").is_err(), "{flag}");
+            assert!(told("1").is_ok(), "{flag}");
+        }
+        let days = |days| {
+            let words = ["jfs-uring", "format", "--trash-days", days, "a", "abc"];
+            Cli::command().try_get_matches_from(words)
+        };
+        assert!(days("36501").is_err());
+        assert!(days("36500").is_ok());
     }
 
     #[test]

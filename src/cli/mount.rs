@@ -11,7 +11,7 @@ use crate::config::MetaUrl;
 use crate::core::allowed_cpus;
 use crate::daemon::{
     CachePlan, Duties, EndSignals, Failure, Forked, MountPlan, Readiness, ServePlan, Volume,
-    WantedTransport, check_storage, mount, session_info, to_background,
+    WantedTransport, check_storage, mount, to_background,
 };
 use crate::fuse::WRITE_BYTES_LIMIT;
 use crate::meta::Atime;
@@ -27,6 +27,9 @@ const PASSING_BYTES_MIN: u64 = 32 << 20;
 pub fn run(asked: &MountArgs) -> Result<(), Failure> {
     let url = MetaUrl::parse(&asked.meta_url)?;
     let plan = plan(asked)?;
+    if asked.fake {
+        return Ok(());
+    }
     // The folder is seen by whoever called, with words that are not in a log.
     crate::daemon::check_point(&plan)?;
     if !asked.background {
@@ -62,14 +65,14 @@ fn serve(
     plan: MountPlan,
     readiness: &Readiness,
 ) -> Result<(), Failure> {
-    let signals = EndSignals::keep();
+    let signals = EndSignals::obey();
     let volume = Volume::open(url)?;
     volume.setting.check(plan.serve.vfs.read_only)?;
     let stores = volume.stores(asked.store.storage.as_deref(), asked.store.bucket.as_deref())?;
     if asked.store.check_storage {
         check_storage(&stores)?;
     }
-    mount(volume, stores, plan, signals, readiness)
+    mount(volume, stores, plan, &signals, readiness)
 }
 
 fn plan(asked: &MountArgs) -> Result<MountPlan, Failure> {
@@ -85,9 +88,7 @@ fn plan(asked: &MountArgs) -> Result<MountPlan, Failure> {
         let text = "--max-fuse-io lies between 4K and 1M, in steps of 4K";
         return Err(Failure::usage(text));
     }
-    let info = session_info(&asked.mountpoint.display().to_string(), crate::stdx::now());
     let duties = (!read_only).then_some(Duties {
-        info,
         heartbeat: heartbeat(asked.meta.heartbeat),
         clean_up: !asked.meta.no_bgjob,
     });
@@ -168,9 +169,9 @@ fn cache_plan(asked: &MountArgs) -> Result<CachePlan, Failure> {
         large_writes: *cache_large_write,
         max_readahead_bytes: *max_readahead,
         prefetch: *prefetch,
-        uploads: asked.store.max_uploads.max(1),
-        downloads: asked.store.max_downloads.max(1),
-        tries: asked.store.io_retries.max(1),
+        uploads: asked.store.max_uploads,
+        downloads: asked.store.max_downloads,
+        tries: asked.store.io_retries,
     })
 }
 
@@ -247,7 +248,8 @@ impl Options {
                 "nonempty" => options.over_content = true,
                 "allow_other" => options.allow_other = true,
                 "writeback_cache" => options.writeback_cache = true,
-                "" | "rw" | "default_permissions" => {}
+                "rw" => options.read_only = false,
+                "" | "default_permissions" => {}
                 other => {
                     return Err(Failure::usage(format!(
                         "-o {other} is not known; there are ro, rw, nonempty, allow_other, \
@@ -292,6 +294,16 @@ mod tests {
             ..CacheConfig::default()
         };
         assert_eq!(asked.unwrap(), wanted);
+    }
+
+    #[test]
+    fn of_ro_and_rw_the_last_counts() {
+        let read_only = |list: &str| {
+            let words: Vec<_> = list.split(',').map(str::to_owned).collect();
+            Options::read(&words).unwrap().read_only
+        };
+        assert!(read_only("rw,ro"));
+        assert!(!read_only("ro,rw"));
     }
 
     #[test]

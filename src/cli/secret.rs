@@ -31,7 +31,9 @@ pub fn hide(words: &[OsString]) -> Result<(), Failure> {
     let Some(password) = found else { return Ok(()) };
     let program = std::env::current_exe()
         .map_err(|error| Failure::failed(format!("cannot find this program itself: {error}")))?;
-    let error = Command::new(program).args(&kept[1..]).env(PASSWORD, password).exec();
+    // Not as a mount helper again: its words are translated already.
+    let error =
+        Command::new(program).arg0("jfs-uring").args(&kept[1..]).env(PASSWORD, password).exec();
     Err(Failure::failed(format!(
         "cannot hide the password in the META-URL: {error}; give it in {PASSWORD} instead"
     )))

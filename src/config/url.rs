@@ -81,11 +81,36 @@ fn without_password(url: &str) -> String {
     }
 }
 
-/// A URL without its password, and the password; `None` if it has none.
+/// A URL without its password, and the password as the server wants it, escapes such as `%40`
+/// undone; `None` if it has none.
 pub fn split_password(url: &str) -> Option<(String, String)> {
     let (start, end) = password_in(url)?;
     // The colon goes too; an empty user with its `@` is harmless.
-    Some((format!("{}{}", &url[..start - 1], &url[end..]), url[start..end].to_owned()))
+    Some((format!("{}{}", &url[..start - 1], &url[end..]), unescaped(&url[start..end])))
+}
+
+/// Text with `%40` and the like undone; what is no escape stays.
+fn unescaped(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let digits = tail.get(..2).filter(|two| two.iter().all(u8::is_ascii_hexdigit));
+        let byte = digits
+            .and_then(|two| std::str::from_utf8(two).ok())
+            .and_then(|two| u8::from_str_radix(two, 16).ok());
+        match byte {
+            Some(byte) if *first == b'%' => {
+                out.push(byte);
+                rest = &tail[2..];
+            }
+            _ => {
+                out.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    // Bytes that are no text cannot be in the environment of every system: kept as written.
+    String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
 }
 
 /// Where in `url` its password begins and ends.
@@ -94,8 +119,12 @@ fn password_in(url: &str) -> Option<(usize, usize)> {
     if !["redis", "unix"].contains(&scheme) {
         return None;
     }
-    let authority_end =
-        if scheme == "unix" { rest.len() } else { rest.find(['/', '?']).unwrap_or(rest.len()) };
+    let authority_end = match scheme {
+        // A path of a socket may hold any of the signs, so it begins with the first `@/`.
+        "unix" if rest.starts_with('/') => 0,
+        "unix" => rest.find("@/").map_or(rest.len(), |at| at + 1),
+        _ => rest.find(['/', '?']).unwrap_or(rest.len()),
+    };
     let at = rest[..authority_end].rfind('@')?;
     let colon = rest[..at].find(':')?;
     let begin = scheme.len() + 3;
@@ -125,6 +154,10 @@ mod tests {
         assert_eq!(split("redis://me:s3cr@t@host:1/2"), parts("redis://me@host:1/2", "s3cr@t"));
         assert_eq!(split("redis://:pw@host/1"), parts("redis://@host/1", "pw"));
         assert_eq!(split("redis://host:6379/1"), None);
+        assert_eq!(split("redis://:a%40b%25%zz@h/1"), parts("redis://@h/1", "a@b%%zz"));
+        assert_eq!(split("unix:///tmp/a:b@c.sock"), None);
+        assert_eq!(split("unix://me:pw@/tmp/a:b@c.sock"), parts("unix://me@/tmp/a:b@c.sock", "pw"));
+        assert_eq!(split("unix://:pw@/tmp/a@/c"), parts("unix://@/tmp/a@/c", "pw"));
         assert_eq!(split("sqlite3:///a:b@c"), None);
     }
 

@@ -27,11 +27,7 @@ impl Engines {
     /// # Errors
     /// When there is none, or it is not ours to open.
     pub fn open(url: &MetaUrl, create: bool) -> Result<Self, Failure> {
-        uring::probe().map_err(|error| {
-            Failure::failed(format!(
-                "the kernel refuses io_uring: {error}; `jfs-uring doctor` tells how to allow it"
-            ))
-        })?;
+        need_uring()?;
         Ok(match url {
             MetaUrl::Sqlite(path) => Self::Sqlite(SqliteFile::open(path, create)?),
             MetaUrl::Redis(text) => Self::Redis(RedisServer::from_url(text, password()?)?),
@@ -47,6 +43,18 @@ impl Engines {
             Self::Memory(base) => base.engine(),
         }
     }
+}
+
+/// Everything that waits needs io_uring.
+///
+/// # Errors
+/// When the kernel refuses it.
+pub(super) fn need_uring() -> Result<(), Failure> {
+    uring::probe().map_err(|error| {
+        Failure::failed(format!(
+            "the kernel refuses io_uring: {error}; `jfs-uring doctor` tells how to allow it"
+        ))
+    })
 }
 
 /// The password for a URL without one: `META_PASSWORD`, or the file `META_PASSWORD_FILE` names.

@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 
-use super::engine::Engines;
+use super::engine::{Engines, need_uring};
 use super::failure::Failure;
 use super::store::{Stores, folder_bucket};
 use crate::config::{MetaUrl, Setting};
+use crate::meta::Engine;
 use crate::object::Store;
 use crate::pages::Page;
 use crate::stdx::{Chance, now};
@@ -54,7 +55,25 @@ fn default_bucket() -> String {
 /// Bad values, a store that does not work, objects of another volume, or another volume there.
 pub fn format(url: &MetaUrl, plan: &FormatPlan) -> Result<Setting, Failure> {
     check_name(&plan.name)?;
+    if let Some(storage) = &plan.storage {
+        Stores::check_kind(storage)?;
+    }
+    if let MetaUrl::Sqlite(path) = url
+        && !path.exists()
+    {
+        // What is refused leaves no empty database behind: it is opened when all else holds.
+        need_uring()?;
+        uring::block_on(free_store(&fresh(plan)?))?;
+    }
     make(&Engines::open(url, true)?, plan)
+}
+
+/// The store of a new volume: it works and holds nothing.
+async fn free_store(setting: &Setting) -> Result<Rc<dyn Store>, Failure> {
+    let store = Stores::open(setting.storage(), setting.bucket(), setting.name())?.store();
+    prove(&store).await?;
+    refuse_leftovers(&store).await?;
+    Ok(store)
 }
 
 /// Make or update the volume behind `engines`.
@@ -62,24 +81,59 @@ pub(super) fn make(engines: &Engines, plan: &FormatPlan) -> Result<Setting, Fail
     uring::block_on(async {
         let engine = engines.engine();
         let stored = engine.load_setting().await?;
-        let old = stored.as_deref().map(Setting::parse).transpose()?;
-        let setting = match &old {
-            Some(old) if plan.no_update => return Ok(old.clone()),
-            Some(old) => updated(old, plan)?,
-            None => fresh(plan)?,
+        let Some(old) = stored.as_deref().map(Setting::parse).transpose()? else {
+            return first(&*engine, plan).await;
         };
-        let stores = Stores::open(setting.storage(), setting.bucket(), setting.name())?;
-        let store = stores.store();
-        prove(&store).await?;
-        if old.is_none() {
-            refuse_leftovers(&store).await?;
-            let uuid = Page::from_vec(setting.uuid().as_bytes().to_vec());
-            store.put("juicefs_uuid".to_owned(), vec![uuid]).await?;
+        check_same_name(&old, plan)?;
+        if plan.no_update {
+            return Ok(old);
         }
-        let init = if old.is_none() { first_nodes() } else { Vec::new() };
-        engine.store_setting(setting.to_json(), init).await?;
+        let setting = updated(&old, plan)?;
+        let stores = Stores::open(setting.storage(), setting.bucket(), setting.name())?;
+        prove(&stores.store()).await?;
+        engine.store_setting(setting.to_json(), Vec::new()).await?;
         Ok(setting)
     })
+}
+
+/// Make the volume where there is none.
+async fn first(engine: &dyn Engine, plan: &FormatPlan) -> Result<Setting, Failure> {
+    let setting = fresh(plan)?;
+    let store = free_store(&setting).await?;
+    // The engine writes whatever is there, so that of two who format at once one must see it.
+    if engine.load_setting().await?.is_some() {
+        return Err(overtaken(plan));
+    }
+    engine.store_setting(setting.to_json(), first_nodes()).await?;
+    let stored = engine.load_setting().await?;
+    let stored = stored.as_deref().map(Setting::parse).transpose()?;
+    if stored.is_none_or(|stored| stored.uuid() != setting.uuid()) {
+        return Err(overtaken(plan));
+    }
+    // Only now: the objects' UUID is that of the volume which is there.
+    let uuid = Page::from_vec(setting.uuid().as_bytes().to_vec());
+    store.put("juicefs_uuid".to_owned(), vec![uuid]).await?;
+    Ok(setting)
+}
+
+fn overtaken(plan: &FormatPlan) -> Failure {
+    Failure::failed(format!(
+        "somebody else made a volume in this database at the same time, and theirs stays; \
+         see it with `jfs-uring status` before using {:?}",
+        plan.name
+    ))
+}
+
+/// A database holds one volume.
+fn check_same_name(old: &Setting, plan: &FormatPlan) -> Result<(), Failure> {
+    if old.name() == plan.name {
+        return Ok(());
+    }
+    Err(Failure::failed(format!(
+        "the database holds the volume {:?}, not {:?}; use its name, or another database",
+        old.name(),
+        plan.name
+    )))
 }
 
 /// JuiceFS's rule for names.
@@ -136,13 +190,6 @@ fn updated(old: &Setting, plan: &FormatPlan) -> Result<Setting, Failure> {
              or make a new volume"
         ))
     };
-    if old.name() != plan.name {
-        return Err(Failure::failed(format!(
-            "the database holds the volume {:?}, not {:?}; use its name, or another database",
-            old.name(),
-            plan.name
-        )));
-    }
     if let Some(kib) = plan.block_size_kib
         && kib != old.block_size_kib()
     {
@@ -308,5 +355,26 @@ mod tests {
         assert!(format(&url, &plan("second", &bucket)).unwrap_err().text.contains("first"));
         let other = MetaUrl::Sqlite(folder.path().join("other.db"));
         assert!(format(&other, &plan("first", &bucket)).unwrap_err().text.contains("already"));
+        assert!(!folder.path().join("other.db").exists(), "a refused format leaves a database");
+
+        let kept = FormatPlan { no_update: true, ..plan("second", &bucket) };
+        assert!(format(&url, &kept).unwrap_err().text.contains("first"));
+        let far = FormatPlan { storage: Some("s3".to_owned()), ..plan("first", &bucket) };
+        let refused = format(&url, &far).unwrap_err();
+        assert_eq!(refused.code, 3);
+        assert!(refused.text.contains("not supported yet"), "{refused}");
+    }
+
+    #[test]
+    fn of_two_formats_at_once_one_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let engines = Engines::open(&MetaUrl::Memory("x".to_owned()), true).unwrap();
+        let plan = plan("twice", &folder.path().join("objects"));
+        let made = make(&engines, &plan).unwrap();
+        std::fs::remove_file(folder.path().join("objects/twice/juicefs_uuid")).unwrap();
+        let late = uring::block_on(async { first(&*engines.engine(), &plan).await });
+        assert!(late.unwrap_err().text.contains("at the same time"));
+        let stored = uring::block_on(async { engines.engine().load_setting().await }).unwrap();
+        assert_eq!(Setting::parse(&stored.unwrap()).unwrap().uuid(), made.uuid());
     }
 }

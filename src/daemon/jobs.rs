@@ -27,8 +27,6 @@ const NO_HEARTBEAT_S: i64 = 365 * 86_400;
 /// What a session does.
 #[derive(Clone, Debug)]
 pub struct Duties {
-    /// Text of the session.
-    pub info: String,
     /// Pace of the heartbeat; zero for none.
     pub heartbeat: Duration,
     /// Clean up after others (`--no-bgjob` does not).
@@ -46,15 +44,15 @@ impl Duties {
     }
 }
 
-/// Do them until the core stops.
-pub async fn run(meta: Rc<Meta>, data: Rc<Data>, duties: Duties) {
+/// Do them until the core stops; `info` is the text of the session.
+pub async fn run(meta: Rc<Meta>, data: Rc<Data>, duties: Duties, info: String) {
     if duties.heartbeat.is_zero() {
         return;
     }
     let mut next_queue_s = now().sec + QUEUE_PERIOD_S;
     loop {
         uring::sleep(duties.heartbeat).await;
-        if let Err(error) = meta.heartbeat(duties.info.clone(), duties.lifetime_s()).await {
+        if let Err(error) = meta.heartbeat(info.clone(), duties.lifetime_s()).await {
             tracing::warn!(%error, "no heartbeat this time");
             continue;
         }

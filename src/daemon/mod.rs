@@ -28,4 +28,4 @@ pub use process::{EndSignals, Forked, Readiness, to_background};
 pub use serve::{CachePlan, ServePlan};
 pub use store::Stores;
 pub use umount::umount;
-pub use volume::{Statistic, Volume, session_info};
+pub use volume::{Statistic, Volume};

@@ -1,9 +1,7 @@
 //! The story of a mount: check, connect, serve until the kernel lets go, store the rest.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
+use std::thread::{self, JoinHandle};
 
 use super::failure::Failure;
 use super::point::{self, ServingLock};
@@ -15,11 +13,6 @@ use crate::config::{DIR_QUOTAS, Refusal};
 use crate::core;
 use crate::fuse::{self, MountOptions, Session, Transport, Wishes};
 use crate::uring;
-
-/// Exit code when signalled cores do not end in time, as with the real client.
-const FORCED_EXIT: i32 = 11;
-/// How long a signalled mount may take to end.
-const SIGNAL_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How requests may travel (`--transport`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +63,7 @@ pub fn mount(
     volume: Volume,
     stores: Stores,
     mut plan: MountPlan,
-    signals: EndSignals,
+    signals: &EndSignals,
     readiness: &Readiness,
 ) -> Result<(), Failure> {
     let read_only = plan.serve.vfs.read_only;
@@ -84,16 +77,25 @@ pub fn mount(
         plan.serve.vfs.root = root;
     }
     let name = volume.setting.name().to_owned();
-    let server = Server::new(&volume.setting, volume.engines.clone(), stores, plan.serve.clone())?;
+    let (engines, serve_plan) = (volume.engines.clone(), plan.serve.clone());
+    let server = Server::new(&volume.setting, engines, stores, serve_plan, &point)?;
+    let lock = ServingLock::take(&point);
     server.open_session()?;
-    let served = connect(&point, &name, &plan)
-        .and_then(|session| serve(session, &point, &plan, &server, signals, readiness));
+    let served = connect(&point, &name, &plan, signals)
+        .and_then(|session| serve(session, &point, &plan, &server, readiness));
     server.close_session();
+    // `umount` returns now: nothing of this mount is left to be done.
+    drop(lock);
     served
 }
 
 /// Put the file system into the tree and agree with the kernel.
-fn connect(point: &Path, name: &str, plan: &MountPlan) -> Result<Session, Failure> {
+fn connect(
+    point: &Path,
+    name: &str,
+    plan: &MountPlan,
+    signals: &EndSignals,
+) -> Result<Session, Failure> {
     let over_uring = plan.transport != WantedTransport::Dev;
     let options = MountOptions {
         source: format!("JuiceFS:{name}"),
@@ -102,7 +104,9 @@ fn connect(point: &Path, name: &str, plan: &MountPlan) -> Result<Session, Failur
         default_permissions: true,
         over_uring,
     };
-    let device = fuse::mount(point, &options).map_err(|error| cannot_mount(point, &error))?;
+    let device = signals
+        .mounting(point, || fuse::mount(point, &options))
+        .map_err(|error| cannot_mount(point, &error))?;
     let wishes = Wishes {
         write_bytes_max: plan.request_bytes_max,
         over_uring,
@@ -159,52 +163,35 @@ fn serve(
     point: &Path,
     plan: &MountPlan,
     server: &Server,
-    signals: EndSignals,
     readiness: &Readiness,
 ) -> Result<(), Failure> {
-    let lock = ServingLock::take(point);
     let (transport, cores) = (session.transport, plan.serve.cores);
     tracing::info!(?transport, cores, point = %point.display(), "serving");
-    let shared_point = Arc::new(point.to_path_buf());
-    end_on_signal(signals, Arc::clone(&shared_point));
-    tell_when_it_answers(shared_point, readiness.clone());
+    let answered = tell_when_it_answers(point.to_path_buf(), readiness.clone());
     let served = core::run(session, cores, |number| server.handler(number));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("the mount has ended");
-    drop(lock);
-    served.map_err(|error| Failure::failed(format!("the connection broke: {error}")))
-}
-
-fn end_on_signal(signals: EndSignals, point: Arc<PathBuf>) {
-    thread::spawn(move || {
-        let number = signals.wait();
-        tracing::info!(number, "unmounting on a signal");
-        let ended = fuse::unmount(&point, false).or_else(|error| {
-            tracing::warn!(%error, "in use; it ends with its last user");
-            fuse::unmount(&point, true)
-        });
-        if let Err(error) = ended {
-            tracing::error!(%error, "cannot unmount");
-        }
-        thread::sleep(SIGNAL_PATIENCE);
-        tracing::error!("the mount did not end in time; what is not stored is lost");
-        std::process::exit(FORCED_EXIT);
-    });
+    served.map_err(|error| Failure::failed(format!("the connection broke: {error}")))?;
+    // The kernel has let go, so nothing waits for an answer any more.
+    answered.join().expect("asking for the root does not panic")
 }
 
 /// The first answer of the root is what callers of `mount -d` and systemd wait for.
-fn tell_when_it_answers(point: Arc<PathBuf>, readiness: Readiness) {
-    thread::spawn(move || match std::fs::metadata(&*point) {
+fn tell_when_it_answers(point: PathBuf, readiness: Readiness) -> JoinHandle<Result<(), Failure>> {
+    thread::spawn(move || match std::fs::metadata(&point) {
         Ok(_) => {
             readiness.answered();
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
             tracing::info!("the mount answers");
+            Ok(())
         }
         Err(error) => {
             let shown = point.display();
             let text = format!("the mount at {shown} does not answer: {error}; its log tells why");
-            readiness.failed(&Failure::failed(text));
+            let failure = Failure::failed(text);
+            readiness.failed(&failure);
             let _ = fuse::unmount(&point, true);
+            Err(failure)
         }
-    });
+    })
 }

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
@@ -13,19 +13,35 @@ use super::failure::Failure;
 
 const LOCK_PACE: Duration = Duration::from_millis(10);
 
-/// The absolute form of a mount point, without following what may be a dead mount.
+/// The absolute form of a mount point, links followed: the name that the kernel's table has. What
+/// cannot be followed, such as a dead mount, keeps its name.
 ///
 /// # Errors
 /// When the current folder is not known, or the path is empty.
 pub fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     let wrong = |error| Failure::usage(format!("mount point {}: {error}", path.display()));
     let absolute = std::path::absolute(path).map_err(wrong)?;
+    if let Ok(whole) = absolute.canonicalize() {
+        return Ok(whole);
+    }
     let parts = absolute.components();
     let parent = parts.as_path().parent().and_then(|parent| parent.canonicalize().ok());
     Ok(match (parent, absolute.file_name()) {
         (Some(parent), Some(name)) => parent.join(name),
-        _ => absolute.components().collect(),
+        _ => folded(&absolute),
     })
+}
+
+/// The path with `..` taken by its letters.
+fn folded(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(out.pop()),
+            other => out.push(other),
+        }
+    }
+    out
 }
 
 /// The kind of file system mounted at exactly this path, if one is.
@@ -199,6 +215,21 @@ mod tests {
         assert!(told(folder.path()).contains("not empty"));
         assert!(check_free(folder.path(), true).is_ok());
         assert!(told(Path::new("/proc")).contains("already mounted"));
+    }
+
+    #[test]
+    fn links_and_parents_are_resolved() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().canonicalize().unwrap();
+        fs::create_dir_all(base.join("real/inner")).unwrap();
+        std::os::unix::fs::symlink(base.join("real/inner"), base.join("link")).unwrap();
+        let at = |path: &str| absolute(&base.join(path)).unwrap();
+        assert_eq!(at("link"), base.join("real/inner"));
+        assert_eq!(at("link/"), base.join("real/inner"));
+        assert_eq!(at("link/.."), base.join("real"));
+        assert_eq!(at("link/../none"), base.join("real/none"));
+        assert_eq!(at("none/x/../y"), base.join("none/y"));
+        assert!(absolute(Path::new("")).is_err());
     }
 
     #[test]

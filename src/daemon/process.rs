@@ -1,15 +1,25 @@
 //! The process itself: into the background, told signals, and how it tells that the mount answers.
 //!
-//! Owns fork and the signal mask, which must both come before the first other thread.
+//! Owns fork and the signal mask, which must both come before the first other thread, and what a
+//! signal does: before there is a mount it ends the process, afterwards the mount.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::failure::Failure;
+use crate::fuse;
+
+/// Exit code when signalled cores do not end in time, as with the real client.
+const FORCED_EXIT: i32 = 11;
+/// How long a signalled mount may take to end.
+const SIGNAL_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Tells whoever waits for the mount how it went; the first message counts.
 #[derive(Clone, Default)]
@@ -87,33 +97,78 @@ fn heard(message: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// The signals that ask a mount to end.
-pub struct EndSignals(libc::sigset_t);
+/// The signals that ask a mount to end, and what there is to unmount when one comes.
+pub struct EndSignals(Arc<Mutex<Option<PathBuf>>>);
 
 impl EndSignals {
-    /// Keep SIGINT, SIGTERM and SIGHUP for [`Self::wait`], in this thread and those it starts.
-    pub fn keep() -> Self {
-        let mut set = std::mem::MaybeUninit::uninit();
-        // SAFETY: sigemptyset makes the set a valid one, which the other calls need.
-        let set = unsafe {
-            libc::sigemptyset(set.as_mut_ptr());
-            libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
-            libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
-            libc::sigaddset(set.as_mut_ptr(), libc::SIGHUP);
-            libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
-            set.assume_init()
-        };
-        Self(set)
+    /// Obey SIGINT, SIGTERM and SIGHUP from now on, whatever this thread waits for. Comes before
+    /// other threads are started: they must not be the ones that are told.
+    pub fn obey() -> Self {
+        let set = block_end_signals();
+        let mounted = Arc::new(Mutex::new(None));
+        let place = Arc::clone(&mounted);
+        thread::spawn(move || end(wait(&set), &place));
+        Self(mounted)
     }
 
-    /// Wait for one of them; its number.
-    pub fn wait(&self) -> i32 {
-        let mut number = 0;
-        // SAFETY: the set is valid and the number has a place.
-        let failed = unsafe { libc::sigwait(&raw const self.0, &raw mut number) };
-        assert_eq!(failed, 0, "a valid set can be waited for");
-        number
+    /// Do `mount`; a signal in the meantime waits, and then finds `point` to be unmounted.
+    ///
+    /// # Errors
+    /// Those of `mount`.
+    pub fn mounting<T>(
+        &self,
+        point: &Path,
+        mount: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut mounted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = mount()?;
+        *mounted = Some(point.to_owned());
+        Ok(done)
     }
+}
+
+fn block_end_signals() -> libc::sigset_t {
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigemptyset makes the set a valid one, which the other calls need.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGHUP);
+        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+        set.assume_init()
+    }
+}
+
+/// Wait for one of `set`; its number.
+fn wait(set: &libc::sigset_t) -> i32 {
+    let mut number = 0;
+    // SAFETY: the set is valid and the number has a place.
+    let failed = unsafe { libc::sigwait(set, &raw mut number) };
+    assert_eq!(failed, 0, "a valid set can be waited for");
+    number
+}
+
+/// End what is `mounted`, or else the process at once.
+fn end(number: i32, mounted: &Mutex<Option<PathBuf>>) {
+    let mounted = mounted.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(point) = mounted.clone() else {
+        tracing::info!(number, "ended by a signal before anything was mounted");
+        // As shells tell the end by a signal. The lock is kept: nothing is mounted any more.
+        std::process::exit(128 + number);
+    };
+    drop(mounted);
+    tracing::info!(number, "unmounting on a signal");
+    let ended = fuse::unmount(&point, false).or_else(|error| {
+        tracing::warn!(%error, "in use; it ends with its last user");
+        fuse::unmount(&point, true)
+    });
+    if let Err(error) = ended {
+        tracing::error!(%error, "cannot unmount");
+    }
+    thread::sleep(SIGNAL_PATIENCE);
+    tracing::error!("the mount did not end in time; what is not stored is lost");
+    std::process::exit(FORCED_EXIT);
 }
 
 #[cfg(test)]

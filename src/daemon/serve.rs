@@ -3,7 +3,7 @@
 //! Owns the settings of the floors and the closed list of what cores share. Relies on each floor
 //! for its own sharing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use super::engine::Engines;
 use super::failure::Failure;
 use super::jobs::{self, Duties};
 use super::store::{Stores, device_of};
+use super::volume::session_info;
 use crate::config::Setting;
 use crate::data::{Data, DataConfig, DataShared};
 use crate::fuse::Handler;
@@ -73,10 +74,13 @@ pub struct Server {
     data: Arc<DataShared>,
     vfs: Arc<VfsShared>,
     plan: ServePlan,
+    /// What `status` shows of the session.
+    info: String,
 }
 
 impl Server {
-    /// Everything for `plan` on the volume of `setting`, nothing running yet.
+    /// Everything for `plan` on the volume of `setting`, to be seen at `point`; nothing running
+    /// yet. Called in the process that will serve.
     ///
     /// # Errors
     /// When the cache folders are not usable, or the setting is none of ours.
@@ -85,6 +89,7 @@ impl Server {
         engines: Engines,
         stores: Stores,
         plan: ServePlan,
+        point: &Path,
     ) -> Result<Self, Failure> {
         let layout = Layout::new(setting.block_size_kib(), setting.hash_prefix());
         let compression = Compression::from_setting(setting.compression()).ok_or_else(|| {
@@ -118,7 +123,8 @@ impl Server {
         };
         let (root, read_only) = (plan.vfs.root, plan.vfs.read_only);
         let meta = MetaShared::new(root, read_only, setting.trash_days(), rules);
-        Ok(Self { engines, stores, meta, data, vfs: VfsShared::new(), plan })
+        let info = session_info(point);
+        Ok(Self { engines, stores, meta, data, vfs: VfsShared::new(), plan, info })
     }
 
     /// Metadata and data for the calling core.
@@ -136,7 +142,7 @@ impl Server {
             uring::spawn(Rc::clone(&data).tick());
             if let Some(duties) = &self.plan.duties {
                 let (meta, data) = (Rc::clone(&meta), Rc::clone(&data));
-                uring::spawn(jobs::run(meta, data, duties.clone()));
+                uring::spawn(jobs::run(meta, data, duties.clone(), self.info.clone()));
             }
         }
         let vfs = Vfs::new(meta, data, Arc::clone(&self.vfs), self.plan.vfs.clone());
@@ -151,7 +157,7 @@ impl Server {
         let Some(duties) = &self.plan.duties else { return Ok(()) };
         uring::block_on(async {
             let (meta, _) = self.floors();
-            meta.open_session(duties.info.clone(), duties.lifetime_s()).await?;
+            meta.open_session(self.info.clone(), duties.lifetime_s()).await?;
             Ok(())
         })
     }

@@ -36,11 +36,16 @@ impl Stores {
                 prefix: format!("{name}/"),
             }),
             "mem" => Ok(Self::Memory(format!("{bucket}{name}"))),
-            other => Err(Failure::refused(format!(
-                "storage {other:?} is not supported yet by jfs-uring, only \"file\"; \
-                 use the official client (juicefs mount) for this volume"
-            ))),
+            other => Err(unknown_kind(other)),
         }
+    }
+
+    /// Whether stores of kind `storage` are served.
+    ///
+    /// # Errors
+    /// When there is no such kind.
+    pub fn check_kind(storage: &str) -> Result<(), Failure> {
+        if ["file", "mem"].contains(&storage) { Ok(()) } else { Err(unknown_kind(storage)) }
     }
 
     /// The device that objects lie on, if it is one of this machine.
@@ -60,6 +65,13 @@ impl Stores {
             Self::Memory(name) => Rc::new(mem::open(name)),
         }
     }
+}
+
+fn unknown_kind(storage: &str) -> Failure {
+    Failure::refused(format!(
+        "storage {storage:?} is not supported yet by jfs-uring, only \"file\"; \
+         use the official client (juicefs mount) for this volume"
+    ))
 }
 
 /// The device that `path`, or the deepest part of it that is there, lies on.

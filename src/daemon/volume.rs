@@ -1,5 +1,7 @@
 //! An opened volume: its address, its setting, and the doors to its metadata and objects.
 
+use std::path::Path;
+
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
@@ -9,7 +11,7 @@ use super::format::{FormatPlan, make};
 use super::store::{Stores, folder_bucket};
 use crate::config::{MetaUrl, Setting};
 use crate::meta::{Meta, MetaError, MetaShared, NewNode, Rules, Session, Who};
-use crate::types::{FileType, Ino, Time};
+use crate::types::{FileType, Ino};
 use crate::uring;
 
 /// A volume that this client understands.
@@ -103,15 +105,15 @@ impl Volume {
     }
 }
 
-/// The session's JSON text as `juicefs status` reads it.
-pub fn session_info(mount_point: &str, began: Time) -> String {
+/// The JSON text of this process's session at `point`, as `juicefs status` reads it.
+pub fn session_info(point: &Path) -> String {
     let version = concat!("1.4.1+jfs-uring.", env!("CARGO_PKG_VERSION"));
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let info: Value = json!({
         "Version": version,
         "HostName": host,
-        "MountPoint": mount_point,
-        "MountTime": crate::stdx::calendar::rfc3339(began),
+        "MountPoint": point.display().to_string(),
+        "MountTime": crate::stdx::calendar::rfc3339(crate::stdx::now()),
         "ProcessID": std::process::id(),
     });
     info.to_string()

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::Finding;
+use crate::config::{DIR_QUOTAS, Refusal};
 use crate::daemon::volume::Volume;
 use crate::daemon::{Failure, check_storage};
 use crate::meta::Description;
@@ -18,9 +19,17 @@ pub fn examine(volume: &Volume) -> Vec<Finding> {
 }
 
 fn features(volume: &Volume) -> Finding {
-    match volume.setting.check(false) {
-        Ok(()) => Finding::good("volume", format!("{} is served", volume.setting.name())),
-        Err(refusal) => Finding::bad("volume", refusal.to_string(), "use the official client"),
+    let what = "volume";
+    if let Err(refusal) = volume.setting.check(false) {
+        return Finding::bad(what, refusal.to_string(), "use the official client");
+    }
+    match uring::block_on(async { volume.engines.engine().has_dir_quotas().await }) {
+        Ok(false) => Finding::good(what, format!("{} is served", volume.setting.name())),
+        Ok(true) => {
+            let seen = Refusal::OnlyReadable(DIR_QUOTAS).to_string();
+            Finding::bad(what, seen, "jfs-uring mount --read-only")
+        }
+        Err(error) => Finding::bad(what, error.to_string(), "check the server and its log"),
     }
 }
 
