@@ -40,7 +40,7 @@ pub enum Refusal {
     Feature(&'static str),
     /// A feature that is only safe to read.
     #[error(
-        "{0} is not supported yet by jfs-uring for writing; mount with --read-only, or use the official client"
+        "not supported yet by jfs-uring for writing: {0}; mount with --read-only, or use the official client"
     )]
     OnlyReadable(&'static str),
 }
