@@ -156,6 +156,31 @@ pub struct Attr {
     pub tier: u8,
 }
 
+impl Attr {
+    /// A node below the root as it is when nothing has happened to it: owned by root, one link,
+    /// no bytes; two links and 4096 bytes for a directory.
+    pub fn new(kind: FileType, mode: u16, time: Time) -> Self {
+        let (nlink, length) = if kind == FileType::Dir { (2, 4096) } else { (1, 0) };
+        Self {
+            flags: 0,
+            kind,
+            mode,
+            uid: 0,
+            gid: 0,
+            atime: time,
+            mtime: time,
+            ctime: time,
+            nlink,
+            length,
+            rdev: 0,
+            parent: Ino::ROOT,
+            access_acl: 0,
+            default_acl: 0,
+            tier: 0,
+        }
+    }
+}
+
 /// One record of a chunk's list: a visible piece of a slice at a place in the chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct SliceRecord {

@@ -274,23 +274,7 @@ async fn refuse_leftovers(store: &Rc<dyn Store>) -> Result<(), Failure> {
 /// The root and the root of the trash.
 fn first_nodes() -> Vec<(Ino, Attr)> {
     let time = now();
-    let root = Attr {
-        flags: 0,
-        kind: FileType::Dir,
-        mode: 0o777,
-        uid: 0,
-        gid: 0,
-        atime: time,
-        mtime: time,
-        ctime: time,
-        nlink: 2,
-        length: 4096,
-        rdev: 0,
-        parent: Ino::ROOT,
-        access_acl: 0,
-        default_acl: 0,
-        tier: 0,
-    };
+    let root = Attr::new(FileType::Dir, 0o777, time);
     let trash = Attr { mode: 0o555, ..root.clone() };
     vec![(Ino::ROOT, root), (Ino::TRASH, trash)]
 }

@@ -359,23 +359,7 @@ mod tests {
 
     fn attr(length: u64, sec: i64) -> Attr {
         let time = Time { sec, nsec: 0 };
-        Attr {
-            flags: 0,
-            kind: FileType::File,
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            atime: time,
-            mtime: time,
-            ctime: time,
-            nlink: 1,
-            length,
-            rdev: 0,
-            parent: Ino::ROOT,
-            access_acl: 0,
-            default_acl: 0,
-            tier: 0,
-        }
+        Attr { length, ..Attr::new(FileType::File, 0o644, time) }
     }
 
     fn folded(inode: &Inode, mut attr: Attr, began: u64) -> (u64, i64) {

@@ -188,22 +188,6 @@ impl Vfs {
 /// What tells the kernel that a name is absent, for a while.
 fn absent(entry_ttl_ns: u64) -> EntryReply {
     let time = Time::default();
-    let attr = Attr {
-        flags: 0,
-        kind: FileType::File,
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        atime: time,
-        mtime: time,
-        ctime: time,
-        nlink: 0,
-        length: 0,
-        rdev: 0,
-        parent: Ino(0),
-        access_acl: 0,
-        default_acl: 0,
-        tier: 0,
-    };
+    let attr = Attr { nlink: 0, parent: Ino(0), ..Attr::new(FileType::File, 0, time) };
     EntryReply { ino: Ino(0), attr, entry_ttl_ns, attr_ttl_ns: 0 }
 }

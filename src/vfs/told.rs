@@ -64,23 +64,7 @@ mod tests {
 
     fn attr(nlink: u32) -> Attr {
         let time = Time { sec: 1, nsec: 0 };
-        Attr {
-            flags: 0,
-            kind: FileType::Dir,
-            mode: 0o755,
-            uid: 0,
-            gid: 0,
-            atime: time,
-            mtime: time,
-            ctime: time,
-            nlink,
-            length: 4096,
-            rdev: 0,
-            parent: Ino(1),
-            access_acl: 0,
-            default_acl: 0,
-            tier: 0,
-        }
+        Attr { nlink, ..Attr::new(FileType::Dir, 0o755, time) }
     }
 
     #[test]

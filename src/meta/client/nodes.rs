@@ -283,21 +283,5 @@ impl Meta {
 
 fn made_up(ino: Ino) -> Attr {
     let time = Time { sec: now().sec, nsec: 0 };
-    Attr {
-        flags: 0,
-        kind: FileType::Dir,
-        mode: if ino == Ino::TRASH { 0o555 } else { 0o777 },
-        uid: 0,
-        gid: 0,
-        atime: time,
-        mtime: time,
-        ctime: time,
-        nlink: 2,
-        length: 4096,
-        rdev: 0,
-        parent: Ino::ROOT,
-        access_acl: 0,
-        default_acl: 0,
-        tier: 0,
-    }
+    Attr::new(FileType::Dir, if ino == Ino::TRASH { 0o555 } else { 0o777 }, time)
 }

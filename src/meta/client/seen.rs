@@ -139,23 +139,7 @@ mod tests {
 
     fn attr(length: u64) -> Attr {
         let time = Time { sec: 1, nsec: 0 };
-        Attr {
-            flags: 0,
-            kind: FileType::File,
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            atime: time,
-            mtime: time,
-            ctime: time,
-            nlink: 1,
-            length,
-            rdev: 0,
-            parent: Ino(1),
-            access_acl: 0,
-            default_acl: 0,
-            tier: 0,
-        }
+        Attr { length, ..Attr::new(FileType::File, 0o644, time) }
     }
 
     #[test]
