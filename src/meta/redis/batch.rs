@@ -93,7 +93,8 @@ impl Committer {
         let sid = self.link.shared.sid.load(Ordering::Acquire);
         let mut client = self.client.borrow_mut();
         if client.1.is_empty() || client.0 != sid {
-            *client = (sid, format!("{sid}_{:016x}", Chance::from_system().next_u64()));
+            let chance = Chance::from_system().next_u64();
+            *client = (sid, format!("{sid}_{chance:016x}_{}", now().sec));
         }
         client.1.clone()
     }
@@ -104,9 +105,13 @@ impl Committer {
         let scripts = self.link.scripts().await?;
         let mut command = redis::Cmd::new();
         command.arg("EVALSHA").arg(scripts.of(Script::Commit)).arg(1).arg(keys::SEQUENCES);
-        command.arg(self.client()).arg(self.sequence.get()).arg(now().sec);
+        command.arg(self.client()).arg(self.sequence.get());
         for Queued { words, .. } in batch {
-            command.arg(words.count());
+            if batch.len() == 1 {
+                command.arg("");
+            } else {
+                command.arg(words.count());
+            }
             words.iter().for_each(|word| {
                 command.arg(word);
             });

@@ -19,15 +19,14 @@ if #kept > 0 then return kept end
 redis.call('ZREM', KEYS[1], sid)
 redis.call('HDEL', KEYS[2], sid)
 redis.call('ZREM', KEYS[3], sid)
--- Sequences of clients whose session another client has ended, or that had none (commands), go when
--- a day old: nobody sends a batch for so long.
+-- Clients whose session another client has ended, or that had none (commands), go when begun a day
+-- ago: nobody sends a batch for so long.
 for _, field in ipairs(redis.call('HKEYS', KEYS[4])) do
-  local session = string.match(field, '^%d+') or ''
+  local session, begun = string.match(field, '^(%d+)_%x+_(%d+)')
   if session == sid then
     redis.call('HDEL', KEYS[4], field)
-  elseif not redis.call('ZSCORE', KEYS[1], session) then
-    local stamp = tonumber(string.sub(redis.call('HGET', KEYS[4], field), 17, 28)) or 0
-    if stamp < tonumber(ARGV[2]) - 86400 then redis.call('HDEL', KEYS[4], field) end
+  elseif not redis.call('ZSCORE', KEYS[1], session or '') and (tonumber(begun) or 0) < tonumber(ARGV[2]) - 86400 then
+    redis.call('HDEL', KEYS[4], field)
   end
 end
 return kept

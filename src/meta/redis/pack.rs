@@ -33,16 +33,44 @@ mod at {
 
 pub(super) fn pack(commit: &Commit) -> Words {
     let mut words = Words::default();
-    for (index, expectation) in commit.expects.iter().enumerate() {
-        expect(&mut words, index, expectation);
-    }
-    words.add("!");
-    commit.mutations.iter().for_each(|mutation| change(&mut words, mutation));
-    words.add("=");
     commit.returns.iter().for_each(|ino| {
         words.add(keys::node(*ino));
     });
+    words.add("?");
+    let entered = entered(commit);
+    for (index, expectation) in commit.expects.iter().enumerate() {
+        match entered.filter(|(absent, _)| *absent == index) {
+            Some((_, made)) => enter(&mut words, index, &commit.mutations[made]),
+            None => expect(&mut words, index, expectation),
+        }
+    }
+    words.add("!");
+    for (index, mutation) in commit.mutations.iter().enumerate() {
+        if entered.is_none_or(|(_, made)| made != index) {
+            change(&mut words, mutation);
+        }
+    }
     words
+}
+
+/// An entry whose absence is the last thing expected and that is then made, by its places among the
+/// expectations and the mutations: one call of Redis does both.
+fn entered(commit: &Commit) -> Option<(usize, usize)> {
+    let no_limit = |expectation: &Expect| {
+        matches!(expectation, Expect::Room { capacity: 0, inode_limit: 0, .. })
+    };
+    let last = commit.expects.iter().rposition(|expectation| !no_limit(expectation))?;
+    let Expect::EntryAbsent(dir, name) = &commit.expects[last] else { return None };
+    let makes = |mutation: &Mutation| matches!(mutation, Mutation::PutEntry(at, named, ..) if at == dir && named == name);
+    Some((last, commit.mutations.iter().position(makes)?))
+}
+
+fn enter(words: &mut Words, index: usize, made: &Mutation) {
+    let Mutation::PutEntry(dir, name, kind, ino) = made else {
+        unreachable!("`entered` found an entry that is made");
+    };
+    words.add("enter").number(index).add(keys::dir(*dir));
+    words.add(name).add(encode_entry(*kind, *ino));
 }
 
 fn time(time: Time) -> [u8; 12] {
@@ -205,14 +233,22 @@ fn put_entry(words: &mut Words, dir: Ino, name: &[u8], (kind, ino): (FileType, I
 }
 
 fn patch(words: &mut Words, ino: Ino, change: &Patch) {
+    /// Earlier than any time: the stored one stays.
+    const NEVER: Time = Time { sec: i64::MIN, nsec: 0 };
     words.add("patch").add(keys::node(ino)).number(change.nlink);
-    for given in [change.mtime, change.ctime, change.atime] {
-        words.add(given.map(time).as_ref().map_or(&[][..], |bytes| &bytes[..]));
-    }
+    let mut times = [0; 24];
+    times[..12].copy_from_slice(&time(change.mtime.unwrap_or(NEVER)));
+    times[12..].copy_from_slice(&time(change.ctime.unwrap_or(NEVER)));
+    words.add(times);
+    words.add(change.atime.map(time).as_ref().map_or(&[][..], |bytes| &bytes[..]));
     let length = change.length_at_least.map(u64::to_be_bytes);
     words.add(length.as_ref().map_or(&[][..], |bytes| &bytes[..]));
-    words.number(change.skip_if_younger_ns / 1_000_000_000);
-    words.number(change.skip_if_younger_ns % 1_000_000_000);
+    if change.mtime.is_some() && change.nlink == 0 {
+        words.number(change.skip_if_younger_ns / 1_000_000_000);
+        words.number(change.skip_if_younger_ns % 1_000_000_000);
+    } else {
+        words.add("").add("");
+    }
 }
 
 fn set(words: &mut Words, ino: Ino, change: &SetNode) {

@@ -348,15 +348,15 @@ fn sessions_end_with_their_locks_and_sequences() {
         engine.commit(changes(made)).await.unwrap();
         assert_eq!(engine.sessions().await.unwrap(), [session, other.clone()]);
         assert_eq!(line.text("HLEN Uring:seq"), "1");
-        let (old, new) = ("0000000000000001000000000001A", "0000000000000001099999999999A");
-        line.text(&format!("HSET Uring:seq 0_old {old} 0_new {new} 9_dead {old} 30_idle {old}"));
+        let fields = "0_01_99 1 0_02_9999999999 1 9_03_99 1 9_03_99! 1 30_04_99 1 9_05 0001";
+        line.text(&format!("HSET Uring:seq {fields}"));
         let mut kept = engine.end_session(3).await.unwrap();
         kept.sort_unstable();
         assert_eq!(kept, [Ino(8), Ino::TRASH]);
         assert_eq!(engine.sessions().await.unwrap().len(), 2);
         line.text("DEL session3");
         assert_eq!(engine.end_session(3).await.unwrap(), []);
-        assert_eq!(line.text("HKEYS Uring:seq"), "0_new 30_idle");
+        assert_eq!(line.text("HKEYS Uring:seq"), "0_02_9999999999 30_04_99");
         assert_eq!(engine.sessions().await.unwrap(), [other]);
         let found = engine.fetch(&[Key::Flocks(Ino(2)), Key::Plocks(Ino(2))]).await.unwrap();
         let left = Flock { owner: theirs, exclusive: false };
