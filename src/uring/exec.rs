@@ -54,8 +54,10 @@ impl ReadyList {
         self.sleeping.store(false, Ordering::SeqCst);
     }
 
-    pub(super) fn take(&self, into: &mut Vec<(usize, u64)>) {
-        into.append(&mut self.woken.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Exchange what was woken for an empty list.
+    pub(super) fn take(&self, empty: &mut Vec<(usize, u64)>) {
+        assert!(empty.is_empty(), "names taken before have been polled");
+        std::mem::swap(empty, &mut *self.woken.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -79,9 +81,8 @@ type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 struct Slot {
     generation: u64,
-    waker: Waker,
     /// Absent while the task is being polled.
-    future: Option<Task>,
+    task: Option<(Task, Waker)>,
 }
 
 /// All tasks of a core.
@@ -100,7 +101,7 @@ impl Tasks {
         Waker::from(Arc::new(TaskWaker { task, generation, ready: Arc::clone(&self.ready) }))
     }
 
-    /// Take a task in and poll it once at the next turn.
+    /// Take a task in and poll it once at the next round.
     pub(super) fn spawn(&self, future: Task) {
         let generation = self.next_generation.get();
         self.next_generation.set(generation + 1);
@@ -108,7 +109,7 @@ impl Tasks {
         let entry = slots.vacant_entry();
         let waker = self.waker(entry.key(), generation);
         waker.wake_by_ref();
-        entry.insert(Slot { generation, waker, future: Some(future) });
+        entry.insert(Slot { generation, task: Some((future, waker)) });
     }
 
     /// Drop every task, also those that a dropped one spawns.
@@ -124,17 +125,18 @@ impl Tasks {
 
     /// Poll one task if it still lives; a wake-up may outlive its task.
     pub(super) fn poll(&self, task: usize, generation: u64) {
-        let taken = self.slots.borrow_mut().get_mut(task).and_then(|slot| {
-            let future = if slot.generation == generation { slot.future.take() } else { None };
-            future.map(|future| (future, slot.waker.clone()))
-        });
+        let taken =
+            self.slots.borrow_mut().get_mut(task).and_then(|slot| {
+                if slot.generation == generation { slot.task.take() } else { None }
+            });
         let Some((mut future, waker)) = taken else { return };
         if future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
             self.slots.borrow_mut().remove(task);
         } else {
             let mut slots = self.slots.borrow_mut();
             let slot = slots.get_mut(task).expect("a task being polled keeps its slot");
-            assert!(slot.future.replace(future).is_none(), "a task is polled by one at a time");
+            let before = slot.task.replace((future, waker));
+            assert!(before.is_none(), "a task is polled by one at a time");
         }
     }
 }

@@ -1,4 +1,7 @@
-//! The loop of a core: poll what is ready, hand over what is queued, sleep in the ring.
+//! The loop of a core: poll until nobody is ready, hand over what is queued, sleep in the ring.
+//!
+//! A turn is several rounds of polling: a task that is woken by another runs before the ring is
+//! entered, so that all they ask for goes out in one call, which also waits for the next answer.
 //!
 //! Owns the thread's one reactor. Relies on `exec` for tasks, `ring` for operations, `timer` for
 //! deadlines.
@@ -16,6 +19,9 @@ use super::exec::{MAIN, ReadyList, Tasks};
 use super::ring::Ring;
 use super::timer::Timers;
 use super::{file, ops};
+
+/// Rounds of one turn: a task that wakes itself for ever does not keep completions out.
+const ROUNDS_MAX: usize = 16;
 
 pub(super) struct Reactor {
     pub(super) ring: Ring,
@@ -46,7 +52,7 @@ pub fn probe() -> io::Result<()> {
     Ring::new().map(drop)
 }
 
-/// Run `future` on this core beside what runs there; polled at the next turn.
+/// Run `future` on this core beside what runs there; polled at the next round.
 pub fn spawn(future: impl Future<Output = ()> + 'static) {
     current().tasks.spawn(Box::pin(future));
 }
@@ -108,14 +114,19 @@ impl Reactor {
         let waker = self.tasks.waker(MAIN, 0);
         let mut context = Context::from_waker(&waker);
         waker.wake_by_ref();
-        let mut turn = Vec::new();
+        let mut round = Vec::new();
         loop {
-            self.ready.take(&mut turn);
-            for (task, generation) in turn.drain(..) {
-                if task != MAIN {
-                    self.tasks.poll(task, generation);
-                } else if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-                    return output;
+            for _ in 0..ROUNDS_MAX {
+                self.ready.take(&mut round);
+                if round.is_empty() {
+                    break;
+                }
+                for (task, generation) in round.drain(..) {
+                    if task != MAIN {
+                        self.tasks.poll(task, generation);
+                    } else if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                        return output;
+                    }
                 }
             }
             self.rest();
@@ -129,7 +140,6 @@ impl Reactor {
         self.ring.enter(sleep, next).expect("the ring accepts what is queued");
         self.ready.awake();
         self.ring.reap();
-        self.timers.fire();
     }
 }
 

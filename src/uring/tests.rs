@@ -64,6 +64,27 @@ fn another_thread_ends_the_sleep() {
 }
 
 #[test]
+fn sleeps_to_the_same_moment_all_end_and_those_given_up_wake_nobody() {
+    let (nap, night) = (Duration::from_millis(10), Duration::from_secs(600));
+    let began = Instant::now();
+    block_on(async {
+        let ended = Rc::new(std::cell::Cell::new(0));
+        for _ in 0..100 {
+            let ended = Rc::clone(&ended);
+            spawn(async move {
+                assert_eq!(timeout(nap, sleep(night)).await, Err(Elapsed));
+                assert_eq!(timeout(night, sleep(nap)).await, Ok(()));
+                ended.set(ended.get() + 1);
+            });
+        }
+        while ended.get() < 100 {
+            sleep(nap).await;
+        }
+    });
+    assert!((2 * nap..night / 100).contains(&began.elapsed()));
+}
+
+#[test]
 fn a_timeout_drops_what_it_waited_for() {
     let (_far, near) = std::os::unix::net::UnixStream::pair().unwrap();
     let near: std::os::fd::OwnedFd = near.into();
@@ -104,6 +125,28 @@ fn tcp_connects_or_says_why() {
     drop(listener);
     let refused = block_on(net::connect_tcp(address)).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+/// Spawns a task that does the same, until `stop`; counts them.
+fn hop(hops: Rc<std::cell::Cell<u32>>, stop: Rc<std::cell::Cell<bool>>) {
+    if !stop.get() {
+        hops.set(hops.get() + 1);
+        spawn(async move { hop(hops, stop) });
+    }
+}
+
+#[test]
+fn tasks_that_spawn_tasks_run_in_one_turn_and_do_not_keep_completions_out() {
+    let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+    std::io::Write::write_all(&mut &far, b"x").unwrap();
+    let hops = block_on(async {
+        let (hops, stop) = (Rc::default(), Rc::default());
+        hop(Rc::clone(&hops), Rc::clone(&stop));
+        timeout(Duration::from_secs(5), poll_readable(&near)).await.unwrap().unwrap();
+        stop.set(true);
+        hops.get()
+    });
+    assert!((8..1000).contains(&hops), "{hops} tasks before the completion was seen");
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! Deadlines of one core.
 
 use std::cell::RefCell;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Poll, Waker};
@@ -16,71 +15,62 @@ pub(super) struct Timers(RefCell<State>);
 
 #[derive(Default)]
 struct State {
-    heap: BinaryHeap<Reverse<(u64, u64)>>,
-    wakers: std::collections::HashMap<u64, Waker>,
-    next_id: u64,
+    wakers: BTreeMap<Name, Waker>,
+    last_id: u64,
 }
 
+/// A deadline in nanoseconds, and a number that tells it from others at the same time.
+type Name = (u64, u64);
+
 impl Timers {
-    fn set(&self, id: Option<u64>, deadline_ns: u64, waker: &Waker) -> u64 {
+    fn new_name(&self, deadline_ns: u64) -> Name {
         let mut state = self.0.borrow_mut();
-        let id = id.unwrap_or_else(|| {
-            state.next_id += 1;
-            let id = state.next_id;
-            state.heap.push(Reverse((deadline_ns, id)));
-            id
-        });
-        state.wakers.insert(id, waker.clone());
-        id
+        state.last_id += 1;
+        (deadline_ns, state.last_id)
     }
 
-    fn drop_timer(&self, id: u64) {
-        self.0.borrow_mut().wakers.remove(&id);
+    fn set(&self, name: Name, waker: &Waker) {
+        self.0.borrow_mut().wakers.insert(name, waker.clone());
+    }
+
+    fn forget(&self, name: Name) {
+        self.0.borrow_mut().wakers.remove(&name);
     }
 
     /// Wake who is due; the time until the next deadline, if there is one.
     pub(super) fn fire(&self) -> Option<Duration> {
         loop {
             let mut state = self.0.borrow_mut();
-            let &Reverse((deadline_ns, id)) = state.heap.peek()?;
-            if !state.wakers.contains_key(&id) {
-                state.heap.pop();
-                continue;
-            }
-            let now_ns = monotonic_ns();
+            let first = state.wakers.first_entry()?;
+            let (deadline_ns, now_ns) = (first.key().0, monotonic_ns());
             if deadline_ns > now_ns {
                 return Some(Duration::from_nanos(deadline_ns - now_ns));
             }
-            state.heap.pop();
-            let waker = state.wakers.remove(&id);
+            let waker = first.remove();
             drop(state);
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+            waker.wake();
         }
     }
 }
 
 /// Forgets its timer when the wait is over or given up.
-struct Armed(Option<u64>);
+struct Armed(Name);
 
 impl Drop for Armed {
     fn drop(&mut self) {
-        if let Some(id) = self.0 {
-            current().timers.drop_timer(id);
-        }
+        current().timers.forget(self.0);
     }
 }
 
 /// Wait for `time`.
 pub async fn sleep(time: Duration) {
     let deadline_ns = monotonic_ns().saturating_add(time.as_nanos() as u64);
-    let mut armed = Armed(None);
+    let armed = Armed(current().timers.new_name(deadline_ns));
     poll_fn(|context| {
         if monotonic_ns() >= deadline_ns {
             return Poll::Ready(());
         }
-        armed.0 = Some(current().timers.set(armed.0, deadline_ns, context.waker()));
+        current().timers.set(armed.0, context.waker());
         Poll::Pending
     })
     .await;
