@@ -6,7 +6,10 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use io_uring::{opcode, types};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with, sockopt};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, send, socket_with, sockopt,
+};
 
 use super::ops::{Operation, with_buffer};
 use super::ring::Kept;
@@ -34,23 +37,25 @@ pub async fn connect_unix(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Send all bytes; the buffer comes back for reuse.
-pub async fn send_all(fd: &OwnedFd, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+///
+/// What the socket has room for goes at once by a plain call, which costs less than an operation
+/// and its completion; the ring carries the rest.
+pub async fn send_all(fd: &OwnedFd, mut bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+    let mut done = match send(fd, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+        Ok(count) => count,
+        Err(Errno::AGAIN | Errno::INTR) => 0,
+        Err(error) => return (Err(error.into()), bytes),
+    };
     let raw = types::Fd(fd.as_fd().as_raw_fd());
     let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
-    let total = bytes.len();
-    let (sent, mut bytes) = with_buffer(bytes, |at, len_bytes| {
-        opcode::Send::new(raw, at, len_bytes).flags(flags).build()
-    })
-    .await;
-    let mut done = match sent {
-        Ok(count) => count,
-        Err(error) => return (Err(error), bytes),
-    };
-    while done < total {
-        let (sent, _rest) = with_buffer(bytes[done..].to_vec(), |at, len_bytes| {
-            opcode::Send::new(raw, at, len_bytes).flags(flags).build()
+    while done < bytes.len() {
+        let (sent, buffer) = with_buffer(bytes, |at, len_bytes| {
+            opcode::Send::new(raw, at.wrapping_add(done), len_bytes - done as u32)
+                .flags(flags)
+                .build()
         })
         .await;
+        bytes = buffer;
         match sent {
             Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), bytes),
             Ok(count) => done += count,

@@ -1,14 +1,16 @@
 //! One connection: bytes out in the order asked, replies back in that order.
 //!
-//! Owns the socket and the questions without an answer. Three tasks serve it, each of which closes
-//! it when it ends or is dropped with its core: a writer while there is something to send, a
-//! reader, and a watch that does not wait for ever. Does not know what is said nor how to connect.
+//! Owns the socket and the questions without an answer. Three tasks serve it: a writer and a
+//! reader, each of which closes it when it ends or is dropped with its core, and a watch that does
+//! not wait for ever. Does not know what is said nor how to connect.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use redis::{Parser, Value};
@@ -39,7 +41,8 @@ struct Waiting {
 pub(super) struct Wire {
     fd: OwnedFd,
     outbox: RefCell<Vec<u8>>,
-    sending: Cell<bool>,
+    /// Wakes the writer while it waits for the outbox to fill.
+    writer: Cell<Option<Waker>>,
     waiting: RefCell<VecDeque<Waiting>>,
     /// When the last byte came, or the first of those who wait began to.
     heard_ns: Cell<u64>,
@@ -47,22 +50,11 @@ pub(super) struct Wire {
 }
 
 /// Closes the wire when the task that serves it ends, also by being dropped.
-struct Serving {
-    wire: Rc<Wire>,
-    closes: bool,
-}
-
-impl Serving {
-    fn new(wire: &Rc<Wire>) -> Self {
-        Self { wire: Rc::clone(wire), closes: true }
-    }
-}
+struct Serving(Rc<Wire>);
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        if self.closes {
-            self.wire.close();
-        }
+        self.0.close();
     }
 }
 
@@ -72,12 +64,13 @@ impl Wire {
         let wire = Rc::new(Self {
             fd,
             outbox: RefCell::default(),
-            sending: Cell::new(false),
+            writer: Cell::default(),
             waiting: RefCell::default(),
             heard_ns: Cell::new(monotonic_ns()),
             cut: Cell::new(false),
         });
-        spawn(read_replies(Serving::new(&wire)));
+        spawn(send_outbox(Serving(Rc::clone(&wire))));
+        spawn(read_replies(Serving(Rc::clone(&wire))));
         spawn(watch(Rc::downgrade(&wire), silence_max));
         wire
     }
@@ -93,11 +86,27 @@ impl Wire {
             let _ = rustix::net::shutdown(&self.fd, rustix::net::Shutdown::Both);
             let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
             drop(waiting);
+            self.wake_writer();
         }
     }
 
+    fn wake_writer(&self) {
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
+    }
+
+    /// Ready when there is something to send, or when nothing will be.
+    fn poll_outbox(&self, context: &Context<'_>) -> Poll<()> {
+        if self.is_cut() || !self.outbox.borrow().is_empty() {
+            return Poll::Ready(());
+        }
+        self.writer.set(Some(context.waker().clone()));
+        Poll::Pending
+    }
+
     /// Send commands and wait for their replies.
-    pub(super) async fn ask(self: &Rc<Self>, asked: &Asked) -> Result<Vec<Value>, Cut> {
+    pub(super) async fn ask(&self, asked: &Asked) -> Result<Vec<Value>, Cut> {
         if self.is_cut() {
             return Err(Cut);
         }
@@ -112,9 +121,7 @@ impl Wire {
             waiting.push_back(Waiting { left: asked.replies, replies, sender });
         }
         self.outbox.borrow_mut().extend_from_slice(&asked.packed);
-        if !self.sending.replace(true) {
-            spawn(send_outbox(Serving::new(self)));
-        }
+        self.wake_writer();
         receiver.await.map_err(|_| Cut)
     }
 
@@ -133,10 +140,15 @@ impl Wire {
     }
 }
 
-async fn send_outbox(mut serving: Serving) {
-    let wire = Rc::clone(&serving.wire);
+/// Questions of one round are one message: the writer is polled in the next.
+async fn send_outbox(serving: Serving) {
+    let wire = &serving.0;
     let mut spare = Vec::new();
-    while !wire.outbox.borrow().is_empty() {
+    loop {
+        poll_fn(|context| wire.poll_outbox(context)).await;
+        if wire.is_cut() {
+            return;
+        }
         let bytes = wire.outbox.replace(spare);
         let (sent, buffer) = send_all(&wire.fd, bytes).await;
         if sent.is_err() {
@@ -144,8 +156,6 @@ async fn send_outbox(mut serving: Serving) {
         }
         spare = buffer;
     }
-    wire.sending.set(false);
-    serving.closes = false;
 }
 
 /// Received bytes as a stream that says "not yet" at its end.
@@ -161,7 +171,7 @@ impl Read for Arrived<'_> {
 }
 
 async fn read_replies(serving: Serving) {
-    let wire = &serving.wire;
+    let wire = &serving.0;
     let mut parser = Parser::new();
     let mut buffer = vec![0; RECEIVE_BYTES];
     loop {
@@ -241,6 +251,38 @@ mod tests {
             assert_eq!(error.code(), "ERR");
         });
         writer.join().unwrap();
+    }
+
+    #[test]
+    fn questions_larger_than_the_socket_takes_keep_their_order() {
+        let (mut far, near) = pair();
+        let large = vec![b'x'; 4 << 20];
+        let (first, second) = (Asked::one(&[&large]), Asked::one(&[b"LATER"]));
+        let sent = [&first.packed[..], &second.packed, &second.packed].concat();
+        let server = std::thread::spawn(move || {
+            let mut received = vec![0; sent.len()];
+            let (some, rest) = received.split_at_mut(first.packed.len());
+            std::thread::sleep(Duration::from_millis(20));
+            far.read_exact(some).unwrap();
+            far.write_all(b":1\r\n").unwrap();
+            far.read_exact(rest).unwrap();
+            assert!(received == sent);
+            far.write_all(b":2\r\n:3\r\n").unwrap();
+            far
+        });
+        block_on(async {
+            let wire = Wire::new(near, 10 * SILENCE);
+            let first = Asked::one(&[&large]);
+            let ask = async |asked: &Asked, pause_ms| {
+                sleep(Duration::from_millis(pause_ms)).await;
+                wire.ask(asked).await
+            };
+            // The last one comes while the writer waits for room.
+            let all = vec![ask(&first, 0), ask(&second, 0), ask(&second, 5)];
+            let numbers = [1, 2, 3].map(|number| Ok(vec![Value::Int(number)]));
+            assert_eq!(join_all(all).await, numbers);
+        });
+        server.join().unwrap();
     }
 
     #[test]
