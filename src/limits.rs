@@ -40,7 +40,7 @@ pub const COPY_BYTES_MAX: u64 = (1 << 32) - CHUNK_BYTES;
 pub const ANCESTORS_MAX: usize = 1 << 12;
 /// Commits in one call of Redis's commit script: longer scripts keep others waiting.
 pub const REDIS_BATCH_COMMITS_MAX: usize = 512;
-/// Bytes of arguments in one such call, unless a single commit has more.
+/// Bytes of commits in one such call, unless a single commit has more.
 pub const REDIS_BATCH_BYTES_MAX: usize = 256 << 10;
 /// Commits of a core that wait for Redis; one more waits for a place.
 pub const REDIS_COMMITS_WAITING_MAX: usize = 1 << 12;

@@ -103,21 +103,19 @@ impl Committer {
     async fn send(&self, batch: &[Queued]) -> Result<Vec<u8>, EngineError> {
         self.sequence.set(self.sequence.get() + 1);
         let scripts = self.link.scripts().await?;
-        let mut command = redis::Cmd::new();
-        command.arg("EVALSHA").arg(scripts.of(Script::Commit)).arg(1).arg(keys::SEQUENCES);
-        command.arg(self.client()).arg(self.sequence.get());
+        let mut call = Words::default();
+        call.add("EVALSHA").add(scripts.of(Script::Commit)).number(1).add(keys::SEQUENCES);
+        call.add(self.client()).number(self.sequence.get());
         for Queued { words, .. } in batch {
             if batch.len() == 1 {
-                command.arg("");
+                call.add("");
             } else {
-                command.arg(words.count());
+                call.number(words.count());
             }
-            words.iter().for_each(|word| {
-                command.arg(word);
-            });
+            call.append(words);
         }
         let mut asked = Asked::default();
-        asked.command(&command);
+        asked.command(&call);
         let answer = self.link.ask(&asked).await?.swap_remove(0);
         match answer {
             Value::BulkString(bytes) => Ok(bytes),
@@ -178,7 +176,7 @@ fn read_answer(rest: &mut &[u8], returns: &[Ino]) -> Answer {
                 records.push(take(rest, usize::from(bytes))?);
             }
             let nodes = returns.iter().zip(records).map(|(ino, record)| {
-                fetch::node(&keys::node(*ino), (!record.is_empty()).then(|| record.to_vec()))
+                fetch::node(&keys::node(*ino), (!record.is_empty()).then_some(record))
             });
             Ok(Outcome::Applied(nodes.collect::<Result<_, _>>()?))
         }

@@ -40,7 +40,9 @@ pub(super) async fn fetch(link: &Link, wanted: &[Key]) -> Result<Vec<Value>, Eng
                 if !together {
                     reply = reply::list("chunks of one file", reply)?.swap_remove(0);
                 }
-                Value::Chunks(chunk_indexes(link, (*ino, *start, *end), reply).await?)
+                // Rare and large: in a box it does not make every fetch large.
+                let found = Box::pin(chunk_indexes(link, (*ino, *start, *end), reply));
+                Value::Chunks(found.await?)
             }
             _ => value(key, reply)?,
         });
@@ -142,7 +144,7 @@ fn name_of(key: &Key) -> String {
 fn value(key: &Key, reply: Reply) -> Result<Value, EngineError> {
     let name = &name_of(key);
     Ok(match key {
-        Key::Node(_) => Value::Node(node(name, reply::bytes(name, reply)?)?),
+        Key::Node(_) => Value::Node(node(name, reply::bytes(name, reply)?.as_deref())?),
         Key::Entry(..) => {
             let bytes = reply::bytes(name, reply)?;
             Value::Entry(bytes.map(|bytes| entry(name, &bytes)).transpose()?)
@@ -172,8 +174,8 @@ fn value(key: &Key, reply: Reply) -> Result<Value, EngineError> {
 }
 
 /// The attributes in a node's record.
-pub(super) fn node(name: &str, bytes: Option<Vec<u8>>) -> Result<Option<Attr>, EngineError> {
-    bytes.map(|bytes| decode_node(&bytes)).transpose().map_err(|error| damaged(name, error))
+pub(super) fn node(name: &str, bytes: Option<&[u8]>) -> Result<Option<Attr>, EngineError> {
+    bytes.map(decode_node).transpose().map_err(|error| damaged(name, error))
 }
 
 pub(super) fn entry(name: &str, bytes: &[u8]) -> Result<(FileType, Ino), EngineError> {
@@ -191,7 +193,7 @@ fn entry_node(name: &str, reply: Reply) -> Result<EntryNode, EngineError> {
     let (kind, ino) = entry(name, &found.unwrap_or_default())?;
     let child = &keys::node(ino);
     let record = parts.next().map(|part| reply::bytes(child, part)).transpose()?.flatten();
-    Ok(Some((kind, ino, node(child, record)?)))
+    Ok(Some((kind, ino, node(child, record.as_deref())?)))
 }
 
 fn parents(name: &str, reply: Reply) -> Result<Vec<(Ino, i64)>, EngineError> {

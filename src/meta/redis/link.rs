@@ -163,7 +163,8 @@ impl Link {
                 continue;
             }
             let _turn = Turn(self);
-            match self.connect().await {
+            // Rare and large: in a box it does not make every question large.
+            match Box::pin(self.connect()).await {
                 Ok(wire) => {
                     self.shared.reached.store(true, Ordering::Release);
                     *self.wire.borrow_mut() = Some(Rc::clone(&wire));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::link::Link;
-use super::words::Asked;
+use super::words::{Asked, Words};
 use super::{fetch, keys, reply};
 use crate::limits::REDIS_LIST_PAGE;
 use crate::meta::engine::{DirEntry, EngineError};
@@ -43,17 +43,18 @@ pub(super) async fn list(
 
 async fn add_attributes(link: &Link, entries: &mut [DirEntry]) -> Result<(), EngineError> {
     for some in entries.chunks_mut(REDIS_LIST_PAGE) {
-        let mut command = redis::cmd("MGET");
+        let mut words = Words::default();
+        words.add("MGET");
         some.iter().for_each(|entry| {
-            command.arg(keys::node(entry.ino));
+            words.add(keys::node(entry.ino));
         });
         let mut asked = Asked::default();
-        asked.command(&command);
+        asked.command(&words);
         let reply = link.ask(&asked).await?.swap_remove(0);
         let records = reply::list("MGET", reply)?;
         for (entry, record) in some.iter_mut().zip(records) {
             let key = &keys::node(entry.ino);
-            entry.attr = fetch::node(key, reply::bytes(key, record)?)?;
+            entry.attr = fetch::node(key, reply::bytes(key, record)?.as_deref())?;
         }
     }
     Ok(())

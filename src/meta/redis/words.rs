@@ -1,39 +1,52 @@
-//! Words on their way to Redis: arguments of a script, commands of one exchange.
+//! Words on their way to Redis, in the form in which they go out: arguments of a script, commands
+//! of one exchange.
 
-use redis::Cmd;
+use std::io::Write;
 
-/// Words back to back, to be arguments later.
-#[derive(Default)]
+/// What an ordinary commit takes without growing.
+const ROOM_BYTES: usize = 1000;
+/// Digits of a number of 64 bits, with its sign.
+const DIGITS_MAX: usize = 20;
+
+/// Words back to back, to be arguments of a command later.
 pub(super) struct Words {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
+    packed: Vec<u8>,
+    count: usize,
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self { packed: Vec::with_capacity(ROOM_BYTES), count: 0 }
+    }
 }
 
 impl Words {
     pub(super) fn add(&mut self, word: impl AsRef<[u8]>) -> &mut Self {
-        self.bytes.extend_from_slice(word.as_ref());
-        self.ends.push(self.bytes.len());
+        put_word(&mut self.packed, word.as_ref());
+        self.count += 1;
         self
     }
 
     pub(super) fn number(&mut self, number: impl std::fmt::Display) -> &mut Self {
-        use std::io::Write;
-        write!(self.bytes, "{number}").expect("a vector takes all bytes");
-        self.ends.push(self.bytes.len());
+        let mut digits = [0; DIGITS_MAX];
+        let mut free = &mut digits[..];
+        write!(free, "{number}").expect("a number has 64 bits");
+        let len = DIGITS_MAX - free.len();
+        self.add(&digits[..len])
+    }
+
+    pub(super) fn append(&mut self, words: &Self) -> &mut Self {
+        self.packed.extend_from_slice(&words.packed);
+        self.count += words.count;
         self
     }
 
     pub(super) fn count(&self) -> usize {
-        self.ends.len()
+        self.count
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end])
+        self.packed.len()
     }
 }
 
@@ -52,15 +65,80 @@ impl Asked {
     }
 
     pub(super) fn add(&mut self, words: &[&[u8]]) {
+        let framed = |word: &&[u8]| 2 * DIGITS_MAX + word.len();
+        self.packed.reserve(DIGITS_MAX + words.iter().map(framed).sum::<usize>());
+        put_head(&mut self.packed, b'*', words.len());
+        words.iter().for_each(|word| put_word(&mut self.packed, word));
+        self.replies += 1;
+    }
+
+    pub(super) fn command(&mut self, words: &Words) {
+        self.packed.reserve(2 * DIGITS_MAX + words.packed.len());
+        put_head(&mut self.packed, b'*', words.count);
+        self.packed.extend_from_slice(&words.packed);
+        self.replies += 1;
+    }
+}
+
+fn put_word(packed: &mut Vec<u8>, word: &[u8]) {
+    put_head(packed, b'$', word.len());
+    packed.extend_from_slice(word);
+    packed.extend_from_slice(b"\r\n");
+}
+
+/// How many bytes, or words, follow. Every word has one: formatting costs more than all the rest.
+fn put_head(packed: &mut Vec<u8>, kind: u8, mut count: usize) {
+    let mut digits = [0; DIGITS_MAX];
+    let mut at = DIGITS_MAX;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (count % 10) as u8;
+        count /= 10;
+        if count == 0 {
+            break;
+        }
+    }
+    packed.push(kind);
+    packed.extend_from_slice(&digits[at..]);
+    packed.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::Cmd;
+
+    use super::*;
+
+    fn packed(words: &[&[u8]]) -> Vec<u8> {
         let mut command = Cmd::new();
         words.iter().for_each(|word| {
             command.arg(*word);
         });
-        self.command(&command);
+        command.get_packed_command()
     }
 
-    pub(super) fn command(&mut self, command: &Cmd) {
-        command.write_packed_command(&mut self.packed);
-        self.replies += 1;
+    #[test]
+    fn commands_go_out_as_every_client_sends_them() {
+        for len in [0, 1, 9, 10, 99, 100, 1000, 65_536] {
+            let word = vec![b'\n'; len];
+            let words: [&[u8]; 3] = [b"SET", &word, b"\r\n$1\r\n\0\xff"];
+            assert_eq!(Asked::one(&words).packed, packed(&words), "{len}");
+        }
+        let many: Vec<&[u8]> = vec![b"w"; 1234];
+        assert_eq!(Asked::one(&many).packed, packed(&many));
+    }
+
+    #[test]
+    fn words_become_one_command_behind_others() {
+        let (mut head, mut tail) = (Words::default(), Words::default());
+        tail.number(i64::MIN).number(u64::MAX).add("");
+        head.add("EVAL").number(0).append(&tail);
+        assert_eq!((head.count(), tail.count()), (5, 3));
+        let mut asked = Asked::one(&[b"PING"]);
+        asked.command(&head);
+        let words: [&[u8]; 5] =
+            [b"EVAL", b"0", b"-9223372036854775808", b"18446744073709551615", b""];
+        assert_eq!(asked.packed, [packed(&[b"PING"]), packed(&words)].concat());
+        assert_eq!((asked.replies, head.bytes() < asked.packed.len()), (2, true));
     }
 }

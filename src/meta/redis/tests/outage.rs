@@ -13,6 +13,7 @@ use super::basics::join_all;
 use super::server::*;
 use crate::meta::engine::{Engine, EngineError};
 use crate::meta::redis::pack::pack;
+use crate::meta::redis::words::{Asked, Words};
 use crate::meta::redis::{RedisAddress, RedisServer};
 use crate::meta::txn::{Commit, Counter, Expect, Key, Mutation, Outcome, Value};
 use crate::types::{FileType, Ino};
@@ -53,10 +54,12 @@ fn a_batch_sent_twice_is_applied_once() {
     let mut line = server.line();
     let words = pack(&create(5));
     let mut send = |client: &[u8], sequence: &[u8]| {
-        let script = include_str!("../commit.lua").as_bytes();
-        let mut all: Vec<&[u8]> = vec![b"EVAL", script, b"1", b"Uring:seq", client, sequence, b""];
-        all.extend(words.iter());
-        line.call(&all)
+        let mut all = Words::default();
+        all.add("EVAL").add(include_str!("../commit.lua")).number(1).add("Uring:seq");
+        all.add(client).add(sequence).add("").append(&words);
+        let mut asked = Asked::default();
+        asked.command(&all);
+        line.exchange(&asked.packed)
     };
     let applied = Reply::BulkString(b"A".to_vec());
     assert_eq!(send(b"0_one", b"7"), applied);

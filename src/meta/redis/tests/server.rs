@@ -97,7 +97,12 @@ impl Line {
         words.iter().for_each(|word| {
             command.arg(*word);
         });
-        self.0.write_all(&command.get_packed_command()).unwrap();
+        self.exchange(&command.get_packed_command())
+    }
+
+    /// Send a packed command; its reply.
+    pub(super) fn exchange(&mut self, packed: &[u8]) -> Value {
+        self.0.write_all(packed).unwrap();
         self.1.parse_value(&mut self.0 as &mut dyn Read).unwrap()
     }
 
