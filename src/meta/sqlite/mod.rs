@@ -76,7 +76,9 @@ impl SqliteFile {
 fn sorted(error: rusqlite::Error) -> EngineError {
     match &error {
         rusqlite::Error::FromSqlConversionFailure(_, _, reason) => {
-            EngineError::Corrupt { key: "row".into(), reason: reason.to_string() }
+            let damage = reason.downcast_ref::<rows::Damage>();
+            let key = damage.map_or("row", |damage| &damage.row).to_owned();
+            EngineError::Corrupt { key, reason: reason.to_string() }
         }
         _ => match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
@@ -244,17 +246,20 @@ fn listed(base: &Connection, dir: Ino, with_attr: bool) -> rusqlite::Result<Vec<
         if with_attr { rows::NODE_COLUMNS } else { "NULL" },
         if with_attr { "LEFT JOIN jfs_node n ON n.inode = e.inode" } else { "" }
     );
-    base.prepare_cached(&sql)?
+    let found = base
+        .prepare_cached(&sql)?
         .query_map([dir.0 as i64], |row| {
             let number: u8 = row.get(1)?;
+            let ino = Ino(row.get::<_, i64>(2)? as u64);
             Ok(DirEntry {
                 name: rows::bytes(row, 0)?,
                 kind: FileType::from_number(number).unwrap_or(FileType::File),
-                ino: Ino(row.get::<_, i64>(2)? as u64),
-                attr: rows::node_at(row, 3)?,
+                ino,
+                attr: rows::at(|| rows::node_row(ino), rows::node_at(row, 3))?,
             })
         })?
-        .collect()
+        .collect();
+    rows::at(|| format!("jfs_edge parent={dir}"), found)
 }
 
 impl Engine for SqliteEngine {
@@ -295,10 +300,9 @@ impl Engine for SqliteEngine {
                 if tables == 0 {
                     return Ok(None);
                 }
-                base.query_row("SELECT value FROM jfs_setting WHERE name = 'format'", [], |row| {
-                    row.get(0)
-                })
-                .optional()
+                let sql = "SELECT value FROM jfs_setting WHERE name = 'format'";
+                let found = base.query_row(sql, [], |row| row.get(0)).optional();
+                rows::at(|| "jfs_setting name=format".to_owned(), found)
             })
         };
         Box::pin(std::future::ready(found.map_err(sorted)))
@@ -349,7 +353,8 @@ impl Engine for SqliteEngine {
 
     fn sessions(&self) -> Local<'_, Result<Vec<Session>, EngineError>> {
         Box::pin(self.with(|base| {
-            base.prepare_cached("SELECT sid, expire, info FROM jfs_session2 ORDER BY sid")?
+            let found = base
+                .prepare_cached("SELECT sid, expire, info FROM jfs_session2 ORDER BY sid")?
                 .query_map([], |row| {
                     Ok(Session {
                         sid: row.get::<_, i64>(0)? as u64,
@@ -357,7 +362,8 @@ impl Engine for SqliteEngine {
                         info: String::from_utf8_lossy(&rows::bytes(row, 2)?).into_owned(),
                     })
                 })?
-                .collect()
+                .collect();
+            rows::at(|| "jfs_session2".to_owned(), found)
         }))
     }
 
@@ -367,11 +373,13 @@ impl Engine for SqliteEngine {
         limit: usize,
     ) -> Local<'_, Result<Vec<(Ino, u64)>, EngineError>> {
         Box::pin(self.with(move |base| {
-            base.prepare_cached("SELECT inode, length FROM jfs_delfile WHERE expire < ? LIMIT ?")?
+            let found = base
+                .prepare_cached("SELECT inode, length FROM jfs_delfile WHERE expire < ? LIMIT ?")?
                 .query_map(params![before, limit as i64], |row| {
                     Ok((Ino(row.get::<_, i64>(0)? as u64), row.get::<_, i64>(1)? as u64))
                 })?
-                .collect()
+                .collect();
+            rows::at(|| "jfs_delfile".to_owned(), found)
         }))
     }
 

@@ -172,3 +172,52 @@ fn agrees_with_the_reference() {
         });
     }
 }
+
+/// A volume with one damaged value, put there by `sql`.
+fn damaged(sql: &str) -> (tempfile::TempDir, Rc<dyn Engine>) {
+    let (folder, engine) = fresh();
+    block_on(engine.commit(create("a", 2))).unwrap();
+    let other = Connection::open(folder.path().join("meta.db")).unwrap();
+    other.execute_batch(sql).unwrap();
+    (folder, engine)
+}
+
+#[test]
+fn damage_is_told_with_its_table_and_key() {
+    let push = Mutation::PushSlices(Ino(2), 3, vec![]);
+    let entry = Key::EntryNode(Ino::ROOT, name("a"));
+    for (sql, key, row) in [
+        ("UPDATE jfs_node SET type = 9 WHERE inode = 2", Key::Node(Ino(2)), "jfs_node inode=2"),
+        ("UPDATE jfs_node SET mode = 'x' WHERE inode = 2", entry.clone(), "jfs_node inode=2"),
+        ("UPDATE jfs_edge SET type = 0", entry, "jfs_edge parent=1 name=\"a\""),
+        (
+            "UPDATE jfs_counter SET value = 'x'",
+            Key::Counter(Counter::UsedSpace),
+            "jfs_counter name=usedSpace",
+        ),
+        (
+            "INSERT INTO jfs_chunk VALUES (1, 2, 3, x'00')",
+            Key::Chunk(Ino(2), 3),
+            "jfs_chunk inode=2 indx=3",
+        ),
+        ("INSERT INTO jfs_symlink VALUES (2, 7)", Key::Symlink(Ino(2)), "jfs_symlink inode=2"),
+    ] {
+        let (_folder, engine) = damaged(sql);
+        match block_on(engine.fetch(&[key])).unwrap_err() {
+            EngineError::Corrupt { key, reason } => {
+                assert_eq!(key, row, "{sql}");
+                assert!(!reason.is_empty());
+            }
+            other => panic!("{sql}: {other}"),
+        }
+        // What is not damaged goes on.
+        let mutations = vec![push.clone()];
+        block_on(engine.commit(Commit { mutations, ..Commit::default() })).unwrap();
+    }
+    let (_folder, engine) = damaged("UPDATE jfs_node SET type = 9 WHERE inode = 2");
+    let listed = block_on(engine.list(Ino::ROOT, true)).unwrap_err();
+    assert!(listed.to_string().contains("jfs_node inode=2"), "{listed}");
+    let expects = vec![Expect::Node(Ino(2), FileType::File)];
+    let told = block_on(engine.commit(Commit { expects, ..Commit::default() })).unwrap_err();
+    assert!(told.to_string().contains("jfs_node inode=2"), "{told}");
+}
