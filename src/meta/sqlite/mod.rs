@@ -14,6 +14,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -32,11 +33,20 @@ const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// How often to ask before the engine counts as unavailable: about 30 s, with SQLite's own wait.
 const BUSY_TRIES: usize = 2000;
 
-type Queued = (Commit, Sender<Result<Outcome, EngineError>>);
+/// How long a commit is left to the core that had the connection, before asking again.
+const LEFT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A commit that waits for the connection.
+struct Queued {
+    number: u64,
+    commit: Commit,
+    answer: Sender<Result<Outcome, EngineError>>,
+}
 
 struct Shared {
     base: Mutex<Connection>,
     queue: Mutex<VecDeque<Queued>>,
+    next_number: AtomicU64,
 }
 
 /// A handle of the engine for one core.
@@ -63,7 +73,11 @@ impl SqliteFile {
              PRAGMA wal_autocheckpoint = 8192;",
         )
         .map_err(sorted)?;
-        Ok(Self(Arc::new(Shared { base: Mutex::new(base), queue: Mutex::new(VecDeque::new()) })))
+        Ok(Self(Arc::new(Shared {
+            base: Mutex::new(base),
+            queue: Mutex::new(VecDeque::new()),
+            next_number: AtomicU64::new(0),
+        })))
     }
 
     /// A handle for this core.
@@ -105,14 +119,30 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Apply what is queued if nobody else is at it. `Err` while another process has the file.
-    fn combine(&self) -> Result<(), EngineError> {
+    /// Queue a commit; the number to take it back by.
+    fn enqueue(&self, commit: Commit, answer: Sender<Result<Outcome, EngineError>>) -> u64 {
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        self.queue().push_back(Queued { number, commit, answer });
+        number
+    }
+
+    /// Take a commit off the queue, for it must not be done any more; false if it is not there.
+    fn take_back(&self, number: u64) -> bool {
+        let mut queue = self.queue();
+        let before = queue.len();
+        queue.retain(|queued| queued.number != number);
+        queue.len() < before
+    }
+
+    /// Apply what is queued if nobody else is at it; false while another process has the file. Who
+    /// queued it waits and tries again, so that nobody else need care.
+    fn combine(&self) -> bool {
         while !self.queue().is_empty() {
             let base = match self.base.try_lock() {
                 Ok(base) => base,
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 // Its holder looks at the queue again when it is done.
-                Err(TryLockError::WouldBlock) => return Ok(()),
+                Err(TryLockError::WouldBlock) => return true,
             };
             let batch: Vec<Queued> = {
                 let mut queue = self.queue();
@@ -127,27 +157,45 @@ impl Shared {
                     batch
                         .into_iter()
                         .zip(outcomes)
-                        .for_each(|((_, sender), outcome)| sender.send(Ok(outcome)));
+                        .for_each(|(queued, outcome)| queued.answer.send(Ok(outcome)));
                 }
-                Err(error @ EngineError::Unavailable(_)) => {
-                    let mut queue = self.queue();
-                    batch.into_iter().rev().for_each(|queued| queue.push_front(queued));
-                    return Err(error);
+                Err(EngineError::Unavailable(_)) => {
+                    self.put_back(batch);
+                    return false;
                 }
-                // One damaged record must not fail those who shared its batch.
                 Err(_) if batch.len() > 1 => {
-                    let base = self.base();
-                    for queued in batch {
-                        let alone = apply_batch(&base, std::slice::from_ref(&queued));
-                        queued.1.send(alone.map(only));
+                    if !self.one_by_one(batch) {
+                        return false;
                     }
                 }
                 Err(error) => {
-                    batch.into_iter().next().expect("a batch is not empty").1.send(Err(error));
+                    let queued = batch.into_iter().next().expect("a batch is not empty");
+                    queued.answer.send(Err(error));
                 }
             }
         }
-        Ok(())
+        true
+    }
+
+    /// One damaged record must not fail those who shared its batch; false as [`Self::combine`].
+    fn one_by_one(&self, batch: Vec<Queued>) -> bool {
+        let base = self.base();
+        let mut rest = batch.into_iter();
+        while let Some(queued) = rest.next() {
+            let alone = apply_batch(&base, std::slice::from_ref(&queued));
+            if let Err(EngineError::Unavailable(_)) = alone {
+                self.put_back(std::iter::once(queued).chain(rest).collect());
+                return false;
+            }
+            queued.answer.send(alone.map(only));
+        }
+        true
+    }
+
+    /// What could not be tried goes back to the head of the queue.
+    fn put_back(&self, batch: Vec<Queued>) {
+        let mut queue = self.queue();
+        batch.into_iter().rev().for_each(|queued| queue.push_front(queued));
     }
 }
 
@@ -160,7 +208,7 @@ fn apply_batch(base: &Connection, batch: &[Queued]) -> Result<Vec<Outcome>, Engi
         let mut together = apply::Batch::new(base);
         let outcomes = batch
             .iter()
-            .map(|(commit, _)| together.commit(commit))
+            .map(|queued| together.commit(&queued.commit))
             .collect::<rusqlite::Result<Vec<_>>>()?;
         together.finish()?;
         Ok(outcomes)
@@ -192,34 +240,67 @@ impl SqliteEngine {
         &self,
         job: impl Fn(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, EngineError> {
+        self.patiently(|base| transact(base, &job)).await
+    }
+
+    /// Run `job` until no other process is in its way.
+    async fn patiently<T>(
+        &self,
+        job: impl Fn(&Connection) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
         for _ in 0..BUSY_TRIES {
-            let tried = {
-                let base = self.0.base();
-                transact(&base, &job)
-            };
-            let left_over = self.0.combine();
-            match tried {
+            match self.once(&job) {
                 Err(EngineError::Unavailable(_)) => crate::uring::sleep(BUSY_PAUSE).await,
-                done => return left_over.and(done),
+                done => return done,
             }
         }
         Err(EngineError::Unavailable("another process keeps the file locked".into()))
     }
 
+    fn once<T>(
+        &self,
+        job: impl Fn(&Connection) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let done = job(&self.0.base());
+        // Those who found the connection taken left their commits to whoever had it.
+        self.0.combine();
+        done
+    }
+
+    /// Read without a transaction: answered at once unless another process is in the way.
+    fn read<'a, T: 'a>(
+        &'a self,
+        job: impl Fn(&Connection) -> rusqlite::Result<T> + 'a,
+    ) -> Local<'a, Result<T, EngineError>> {
+        let job = move |base: &Connection| job(base).map_err(sorted);
+        match self.once(&job) {
+            Err(EngineError::Unavailable(_)) => Box::pin(self.patiently(job)),
+            done => Box::pin(std::future::ready(done)),
+        }
+    }
+
     async fn commit_queued(&self, commit: Commit) -> Result<Outcome, EngineError> {
-        let (sender, receiver) = oneshot();
-        self.0.queue().push_back((commit, sender));
+        let (answer, receiver) = oneshot();
+        let number = self.0.enqueue(commit, answer);
         let mut receiver = std::pin::pin!(receiver);
-        for _ in 0..BUSY_TRIES {
-            if self.0.combine().is_ok() {
-                return receiver.await.expect("a queued commit is answered");
-            }
-            // Another core may be the one that gets through.
-            if let Ok(Ok(done)) = crate::uring::timeout(BUSY_PAUSE, receiver.as_mut()).await {
-                return done;
+        let mut tries = 0..BUSY_TRIES;
+        loop {
+            // The core that had the connection may find the file taken, and then asks no more.
+            let pause = if self.0.combine() {
+                LEFT_PAUSE
+            } else if tries.next().is_some() {
+                BUSY_PAUSE
+            } else if self.0.take_back(number) {
+                let text = "another process keeps the file locked";
+                return Err(EngineError::Unavailable(text.into()));
+            } else {
+                // It is being applied right now.
+                LEFT_PAUSE
+            };
+            if let Ok(answered) = crate::uring::timeout(pause, receiver.as_mut()).await {
+                return answered.expect("a queued commit is answered");
             }
         }
-        Err(EngineError::Unavailable("another process keeps the file locked".into()))
     }
 }
 
@@ -264,15 +345,7 @@ fn listed(base: &Connection, dir: Ino, with_attr: bool) -> rusqlite::Result<Vec<
 
 impl Engine for SqliteEngine {
     fn fetch<'a>(&'a self, keys: &'a [Key]) -> Local<'a, Result<Vec<Value>, EngineError>> {
-        let found = {
-            let base = self.0.base();
-            keys.iter().map(|key| fetch_one(&base, key)).collect::<rusqlite::Result<Vec<_>>>()
-        };
-        let left_over = self.0.combine();
-        Box::pin(std::future::ready(match left_over {
-            Ok(()) | Err(EngineError::Unavailable(_)) => found.map_err(sorted),
-            Err(error) => Err(error),
-        }))
+        self.read(|base| keys.iter().map(|key| fetch_one(base, key)).collect())
     }
 
     fn commit(&self, commit: Commit) -> Local<'_, Result<Outcome, EngineError>> {
@@ -280,8 +353,7 @@ impl Engine for SqliteEngine {
     }
 
     fn list(&self, dir: Ino, with_attr: bool) -> Local<'_, Result<Vec<DirEntry>, EngineError>> {
-        let found = listed(&self.0.base(), dir, with_attr).map_err(sorted);
-        Box::pin(std::future::ready(self.0.combine().and(found)))
+        self.read(move |base| listed(base, dir, with_attr))
     }
 
     fn reserve(&self, counter: Counter, n: i64) -> Local<'_, Result<i64, EngineError>> {
@@ -289,23 +361,15 @@ impl Engine for SqliteEngine {
     }
 
     fn load_setting(&self) -> Local<'_, Result<Option<String>, EngineError>> {
-        let found = {
-            let base = self.0.base();
-            base.query_row(
-                "SELECT count(*) FROM sqlite_master WHERE name = 'jfs_setting'",
-                [],
-                |row| row.get::<_, i64>(0),
-            )
-            .and_then(|tables| {
-                if tables == 0 {
-                    return Ok(None);
-                }
-                let sql = "SELECT value FROM jfs_setting WHERE name = 'format'";
-                let found = base.query_row(sql, [], |row| row.get(0)).optional();
-                rows::at(|| "jfs_setting name=format".to_owned(), found)
-            })
-        };
-        Box::pin(std::future::ready(found.map_err(sorted)))
+        self.read(|base| {
+            let sql = "SELECT count(*) FROM sqlite_master WHERE name = 'jfs_setting'";
+            if base.query_row(sql, [], |row| row.get::<_, i64>(0))? == 0 {
+                return Ok(None);
+            }
+            let sql = "SELECT value FROM jfs_setting WHERE name = 'format'";
+            let found = base.query_row(sql, [], |row| row.get(0)).optional();
+            rows::at(|| "jfs_setting name=format".to_owned(), found)
+        })
     }
 
     fn store_setting(
