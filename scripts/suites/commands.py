@@ -112,6 +112,42 @@ def _in_use(rig, url):
     _until(lambda: not rig.serving(point), "the process outlives its last user")
 
 
+def _servers(point):
+    """The processes that serve mounts at a place, the oldest first."""
+    found = []
+    for name in glob.glob("/proc/[0-9]*/cmdline"):
+        try:
+            with open(name, "rb") as text:
+                if {os.fsencode(point), b"mount"} <= set(text.read().split(b"\0")):
+                    found.append(int(name.split("/")[2]))
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def _stacked(rig, url):
+    """Of two mounts at one place umount ends the one that is seen, and waits for that; a signal to the other spares it."""
+    point = rig.mount(url, where="stacked")
+    with open(os.path.join(point, "below"), "w", encoding="ascii"):
+        below = _servers(point)[0]
+    rig.mount("memory://above", "--force", where="stacked")
+    check(len(_servers(point)) == 2, "two mounts have %s" % _servers(point))
+    check(not os.path.exists(os.path.join(point, "below")), "the first mount is seen")
+    began = time.monotonic()
+    rig.umount(point)
+    check(time.monotonic() - began < 20, "umount waited for the wrong process")
+    check(_servers(point) == [below], "umount returned before its process ended")
+    check(os.path.exists(os.path.join(point, "below")), "the first mount went, too")
+    rig.mount("memory://again", "--force", where="stacked")
+    os.kill(below, signal.SIGTERM)
+    time.sleep(1)
+    check(not os.path.exists(os.path.join(point, "below")), "a signal to the lower mount ended the upper one")
+    rig.umount(point)
+    check(os.path.exists(os.path.join(point, "below")), "the lower mount is gone")
+    rig.umount(point)
+    check(not _servers(point), "umount returned before the last process ended")
+
+
 def _listed(point):
     """Whether something is mounted there; root itself may not look into a user's mount."""
     with open("/proc/self/mounts", encoding="utf-8") as table:
@@ -191,6 +227,7 @@ def commands(rig):
     _links(rig, url)
     _early(rig)
     _in_use(rig, url)
+    _stacked(rig, url)
     _user(rig)
     _doctor(rig, url)
     if rig.redis:
@@ -200,4 +237,4 @@ def commands(rig):
     for words, code in ((("mount", "--no-such-flag", url, "/"), 2), (("status", "mysql://x"), 2), (("umount", rig.folder), 1)):
         done = rig.call(*words, ok=False)
         check(done.returncode == code and done.stdout.count("\n") == 1, "%s: %d, %r" % (words, done.returncode, done.stdout))
-    return "foreground, signals, fstab, links, in use, a user, doctor, %scompletions, man, exit codes" % ("passwords, " if rig.redis else "")
+    return "foreground, signals, fstab, links, in use, stacked, a user, doctor, %scompletions, man, exit codes" % ("passwords, " if rig.redis else "")
