@@ -161,7 +161,7 @@ def faults(rig):
     check(len(blocks) >= 20, "%d objects for 20 files" % len(blocks))
     os.unlink(blocks[0])
     os.truncate(blocks[1], 10)
-    subprocess.run(["rm", "-rf", rig.path("cache")], check=True)
+    rig.drop_cache()
     point = rig.mount(url)
     found = [_errno_of(lambda n=n: _read(os.path.join(point, "f%d" % n))) for n in range(20)]
     check(sorted(found) == [0] * 18 + [errno.EIO] * 2, "errno of 20 reads with two damaged blocks: %s" % found)
