@@ -113,14 +113,36 @@ def replaced(rig):
     return str(counts)
 
 
+class Small:
+    """A small file system of its own, writable or not."""
+
+    def __init__(self, rig, name, size):
+        self.folder = rig.path(name)
+        os.mkdir(self.folder)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=" + size, name, self.folder], check=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        subprocess.run(["umount", "-l", self.folder], check=True)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def fill(self):
+        """Not a block is left."""
+        with open(self.path("filler"), "ab", buffering=0) as out:
+            for size in (1 << 20, 4096):
+                while not _errno_of(lambda n=size: out.write(bytes(n))):
+                    pass
+
+
 def full_disk(rig):
-    """A full object store is ENOSPC at close, and everything goes on when there is room again."""
-    bucket = rig.path("small")
-    os.mkdir(bucket)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "small", bucket], check=True)
-    try:
+    """A full object store is ENOSPC at close, and everything goes on when there is room again; so with a full engine."""
+    with Small(rig, "small", "12m") as small:
         url = rig.meta_url()
-        rig.call("format", "--trash-days", "0", "--bucket", bucket, url, "small")
+        rig.call("format", "--trash-days", "0", "--bucket", small.folder, url, "small")
         point = rig.mount(url)
 
         def write(name, mebibytes):
@@ -137,9 +159,91 @@ def full_disk(rig):
             check(time.monotonic() < deadline, "no room after the deletion")
             time.sleep(0.2)
         rig.umount(point)
-    finally:
-        subprocess.run(["umount", "-l", bucket], check=True)
+    if rig.engine == "sqlite":
+        _full_sqlite(rig)
     return "ENOSPC at close, and room again after a deletion"
+
+
+def _full_sqlite(rig):
+    """No room below the SQLite file: ENOSPC for every change, deletions too; reading goes on, and all of it with room."""
+    with Small(rig, "tiny", "8m") as tiny:
+        url = "sqlite3://" + tiny.path("meta.db")
+        rig.call("format", "--trash-days", "0", "--bucket", rig.path("objects-tiny"), url, "tiny")
+        point = rig.mount(url, where="mnt-tiny")
+        base = os.path.join(point, "base")
+        os.mkdir(base)
+
+        def make(count):
+            """The errno of the first that fails."""
+            for number in range(count):
+                if found := _errno_of(lambda n=number: os.mkdir(os.path.join(base, "%d-%d" % (count, n)))):
+                    return found
+            return 0
+
+        check(make(20) == 0, "no folders while there is room")
+        tiny.fill()
+        found = make(5000)
+        check(found == errno.ENOSPC, "a full SQLite file is told as %s" % found)
+        there = os.listdir(base)
+        check(20 <= len(there) < 5020 and all(os.path.isdir(os.path.join(base, name)) for name in there), "%d names" % len(there))
+        found = {_errno_of(lambda n=name: os.rmdir(os.path.join(base, n))) for name in there}
+        check(found <= {0, errno.ENOSPC}, "a deletion on a full disk is told as %s" % found)
+        os.unlink(tiny.path("filler"))
+        for name in os.listdir(base):
+            os.rmdir(os.path.join(base, name))
+        os.mkdir(os.path.join(base, "again"))
+        rig.remount(point, url)
+        check(os.listdir(base) == ["again"], "after room was made: %s" % os.listdir(base))
+        rig.umount(point)
+
+
+def read_only_file(rig):
+    """An SQLite file on a file system that is read-only is read; where SQLite needs to write, one line says so."""
+    with Small(rig, "frozen", "8m") as frozen:
+        url, point = "sqlite3://" + frozen.path("odd %3f name.db"), rig.path("mnt")
+        rig.call("format", "--trash-days", "0", "--bucket", rig.path("objects"), url, "frozen")
+        with open(os.path.join(rig.mount(url), "kept"), "wb") as out:
+            out.write(b"kept")
+        rig.umount(point)
+        subprocess.run(["mount", "-o", "remount,ro", frozen.folder], check=True)
+        check('"frozen"' in rig.call("status", url).stdout, "status of a file that is only read")
+        rig.mount(url, "--read-only")
+        check(_read(os.path.join(point, "kept")) == b"kept", "a file that is only read shows something else")
+        found = _errno_of(lambda: os.mkdir(os.path.join(point, "d")))
+        check(found == errno.EROFS, "a change is told as %s" % found)
+        rig.umount(point)
+        _refused(rig, ("mount with --read-only",), "mount", "-d", url, point)
+        _refused(rig, ("can only be read",), "format", "--trash-days", "3", url, "frozen")
+        _half_frozen(rig, frozen, url, point)
+    return "status and --read-only work on a frozen file, writing and a log that is left are refused in one line"
+
+
+def _half_frozen(rig, frozen, url, point):
+    """What a killed mount left beside the file belongs to it; what others may write is not frozen."""
+    subprocess.run(["mount", "-o", "remount,rw", frozen.folder], check=True)
+    os.mkdir(os.path.join(rig.mount(url), "late"))
+    os.kill(rig.pid(point), signal.SIGKILL)
+    rig.call("umount", point)
+    rig.mounts.remove(point)
+    view = rig.path("view")
+    os.mkdir(view)
+    subprocess.run(["mount", "--bind", frozen.folder, view], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", view], check=True)
+    try:
+        rig.mount(url, where="writer")
+        seen = rig.mount(url.replace(frozen.folder, view), "--read-only")
+        os.mkdir(os.path.join(rig.path("writer"), "new"))
+        check("new" in os.listdir(seen), "a view that cannot be written shows no change of others")
+        rig.umount(seen)
+        os.kill(rig.pid(rig.path("writer")), signal.SIGKILL)
+        rig.call("umount", rig.path("writer"))
+        rig.mounts.remove(rig.path("writer"))
+    finally:
+        subprocess.run(["umount", view], check=True)
+    os.unlink(frozen.path("odd %3f name.db-shm"))
+    subprocess.run(["mount", "-o", "remount,ro", frozen.folder], check=True)
+    _refused(rig, ("-wal",), "status", url)
+    _refused(rig, ("-wal",), "mount", "-d", "--read-only", url, point)
 
 
 def faults(rig):

@@ -5,6 +5,7 @@
 //! own: a wake across cores costs more than the transaction). Does not own POSIX rules.
 
 mod apply;
+mod open;
 mod rows;
 mod schema;
 
@@ -18,7 +19,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
-use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use super::engine::{Description, DirEntry, Engine, EngineError, Local, Session};
@@ -57,24 +57,11 @@ pub struct SqliteEngine(Arc<Shared>);
 pub struct SqliteFile(Arc<Shared>);
 
 impl SqliteFile {
-    /// Open the file at `path`; `create` makes it if it is not there.
+    /// Open the file at `path`; `create` makes it if it is not there. One that can only be read is
+    /// opened for that.
     pub fn open(path: &Path, create: bool) -> Result<Self, EngineError> {
-        if !create && !path.exists() {
-            let advice =
-                format!("{} does not exist; make a volume with `jfs-uring format`", path.display());
-            return Err(EngineError::Refused(advice));
-        }
-        let base = Connection::open(path).map_err(sorted)?;
-        base.set_prepared_statement_cache_capacity(128);
-        // Without it a statement is compiled again whenever a bound value might ask for another plan.
-        base.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(sorted)?;
-        base.execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 10; \
-             PRAGMA wal_autocheckpoint = 8192;",
-        )
-        .map_err(sorted)?;
         Ok(Self(Arc::new(Shared {
-            base: Mutex::new(base),
+            base: Mutex::new(open::connect(path, create)?),
             queue: Mutex::new(VecDeque::new()),
             next_number: AtomicU64::new(0),
         })))
@@ -98,6 +85,11 @@ fn sorted(error: rusqlite::Error) -> EngineError {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 EngineError::Unavailable(error.to_string())
             }
+            Some(ErrorCode::ReadOnly) => EngineError::Refused(
+                "the SQLite file can only be read; make it and its folder writable, \
+                 or mount with --read-only"
+                    .into(),
+            ),
             Some(ErrorCode::DiskFull) => EngineError::Full(error.to_string()),
             Some(ErrorCode::NotADatabase) => {
                 EngineError::Refused(format!("not an SQLite file: {error}"))
@@ -416,7 +408,7 @@ impl Engine for SqliteEngine {
     }
 
     fn sessions(&self) -> Local<'_, Result<Vec<Session>, EngineError>> {
-        Box::pin(self.with(|base| {
+        self.read(|base| {
             let found = base
                 .prepare_cached("SELECT sid, expire, info FROM jfs_session2 ORDER BY sid")?
                 .query_map([], |row| {
@@ -428,7 +420,7 @@ impl Engine for SqliteEngine {
                 })?
                 .collect();
             rows::at(|| "jfs_session2".to_owned(), found)
-        }))
+        })
     }
 
     fn queued_files(
@@ -436,7 +428,7 @@ impl Engine for SqliteEngine {
         before: i64,
         limit: usize,
     ) -> Local<'_, Result<Vec<(Ino, u64)>, EngineError>> {
-        Box::pin(self.with(move |base| {
+        self.read(move |base| {
             let found = base
                 .prepare_cached("SELECT inode, length FROM jfs_delfile WHERE expire < ? LIMIT ?")?
                 .query_map(params![before, limit as i64], |row| {
@@ -444,7 +436,7 @@ impl Engine for SqliteEngine {
                 })?
                 .collect();
             rows::at(|| "jfs_delfile".to_owned(), found)
-        }))
+        })
     }
 
     fn win_job(
@@ -465,10 +457,10 @@ impl Engine for SqliteEngine {
     }
 
     fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>> {
-        Box::pin(self.with(|base| {
+        self.read(|base| {
             let sql = "SELECT EXISTS (SELECT 1 FROM jfs_dir_quota)";
             base.prepare_cached(sql)?.query_row([], |row| row.get(0))
-        }))
+        })
     }
 
     fn describe(&self) -> Local<'_, Result<Description, EngineError>> {
