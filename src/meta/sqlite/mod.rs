@@ -371,7 +371,9 @@ impl Engine for SqliteEngine {
     ) -> Local<'_, Result<(), EngineError>> {
         Box::pin(self.with(move |base| {
             base.execute_batch(schema::SCHEMA)?;
-            base.execute("INSERT OR REPLACE INTO jfs_setting VALUES ('format', ?)", [&json])?;
+            let or = if init.is_empty() { "REPLACE" } else { "IGNORE" };
+            let sql = format!("INSERT OR {or} INTO jfs_setting VALUES ('format', ?)");
+            base.execute(&sql, [&json])?;
             for (ino, attr) in &init {
                 if rows::node(base, *ino)?.is_none() {
                     rows::put_node(base, *ino, attr)?;
