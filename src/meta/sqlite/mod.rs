@@ -6,6 +6,7 @@
 
 mod apply;
 mod open;
+mod room;
 mod rows;
 mod schema;
 
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
+use self::room::{Gauge, Room};
 use super::engine::{Description, DirEntry, Engine, EngineError, Local, Session};
 use super::txn::{Commit, Counter, Key, Outcome, Value};
 use crate::stdx::{Sender, oneshot};
@@ -47,6 +49,7 @@ struct Shared {
     base: Mutex<Connection>,
     queue: Mutex<VecDeque<Queued>>,
     next_number: AtomicU64,
+    gauge: Gauge,
 }
 
 /// A handle of the engine for one core.
@@ -64,6 +67,7 @@ impl SqliteFile {
             base: Mutex::new(open::connect(path, create)?),
             queue: Mutex::new(VecDeque::new()),
             next_number: AtomicU64::new(0),
+            gauge: Gauge::new(path),
         })))
     }
 
@@ -141,7 +145,13 @@ impl Shared {
                 let count = queue.len().min(BATCH_MAX);
                 queue.drain(..count).collect()
             };
+            let room = self.gauge.room();
+            let batch = if room == Room::ForDeletions { without_growth(batch) } else { batch };
+            if batch.is_empty() {
+                continue;
+            }
             let applied = apply_batch(&base, &batch);
+            room.merge(&base);
             drop(base);
             match applied {
                 Ok(outcomes) => {
@@ -156,7 +166,7 @@ impl Shared {
                     return false;
                 }
                 Err(_) if batch.len() > 1 => {
-                    if !self.one_by_one(batch) {
+                    if !self.one_by_one(batch, room) {
                         return false;
                     }
                 }
@@ -170,7 +180,7 @@ impl Shared {
     }
 
     /// One damaged record must not fail those who shared its batch; false as [`Self::combine`].
-    fn one_by_one(&self, batch: Vec<Queued>) -> bool {
+    fn one_by_one(&self, batch: Vec<Queued>, room: Room) -> bool {
         let base = self.base();
         let mut rest = batch.into_iter();
         while let Some(queued) = rest.next() {
@@ -179,6 +189,7 @@ impl Shared {
                 self.put_back(std::iter::once(queued).chain(rest).collect());
                 return false;
             }
+            room.merge(&base);
             queued.answer.send(alone.map(only));
         }
         true
@@ -189,6 +200,17 @@ impl Shared {
         let mut queue = self.queue();
         batch.into_iter().rev().for_each(|queued| queue.push_front(queued));
     }
+}
+
+/// Those of a batch that may be done on a full disk; the others are told.
+fn without_growth(batch: Vec<Queued>) -> Vec<Queued> {
+    let (refused, kept): (Vec<_>, _) =
+        batch.into_iter().partition(|queued| room::grows(&queued.commit));
+    for queued in refused {
+        let text = "the last room on the disk of the SQLite file is kept for deletions";
+        queued.answer.send(Err(EngineError::Full(text.into())));
+    }
+    kept
 }
 
 fn only(outcomes: Vec<Outcome>) -> Outcome {

@@ -90,7 +90,7 @@ fn is_at_rest(path: &Path) -> bool {
 }
 
 /// The path with `end` behind its last letter, as SQLite names the files beside a database.
-fn beside(path: &Path, end: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     name.into()

@@ -243,7 +243,7 @@ fn who_shares_a_batch_with_damage_waits_for_a_file_that_is_taken() {
         answers.push(receiver);
     }
     let batch = shared.queue().drain(..).collect();
-    assert!(!shared.one_by_one(batch), "the file is taken");
+    assert!(!shared.one_by_one(batch, Room::Plenty), "the file is taken");
     let waiting: Vec<_> = shared.queue().iter().map(|queued| queued.number).collect();
     assert_eq!(waiting, [0, 1, 2], "nobody is told, and the order is kept");
     other.execute_batch("COMMIT").unwrap();
