@@ -31,24 +31,7 @@ struct Table {
 }
 
 fn attr() -> Attr {
-    let time = Time::default();
-    Attr {
-        flags: 0,
-        kind: FileType::File,
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
-        atime: time,
-        mtime: time,
-        ctime: time,
-        nlink: 1,
-        length: 0,
-        rdev: 0,
-        parent: Ino::ROOT,
-        access_acl: 0,
-        default_acl: 0,
-        tier: 0,
-    }
+    Attr::new(FileType::File, 0o644, Time::default())
 }
 
 impl Slices for Table {

@@ -70,21 +70,9 @@ async fn reservations(engine: &dyn Engine) {
 
 fn dir() -> Attr {
     Attr {
-        flags: 0,
-        kind: FileType::Dir,
-        mode: 0o777,
-        uid: 0,
-        gid: 0,
         atime: Time { sec: 4, nsec: 999_999_999 },
         mtime: Time { sec: 5, nsec: 7 },
-        ctime: Time { sec: 6, nsec: 1001 },
-        nlink: 2,
-        length: 4096,
-        rdev: 0,
-        parent: Ino::ROOT,
-        access_acl: 0,
-        default_acl: 0,
-        tier: 0,
+        ..Attr::new(FileType::Dir, 0o777, Time { sec: 6, nsec: 1001 })
     }
 }
 

@@ -15,23 +15,7 @@ fn fresh() -> (tempfile::TempDir, Rc<dyn Engine>) {
 }
 
 fn dir() -> Attr {
-    Attr {
-        flags: 0,
-        kind: FileType::Dir,
-        mode: 0o777,
-        uid: 0,
-        gid: 0,
-        atime: Time::default(),
-        mtime: Time { sec: 5, nsec: 7 },
-        ctime: Time::default(),
-        nlink: 2,
-        length: 4096,
-        rdev: 0,
-        parent: Ino::ROOT,
-        access_acl: 0,
-        default_acl: 0,
-        tier: 0,
-    }
+    Attr { mtime: Time { sec: 5, nsec: 7 }, ..Attr::new(FileType::Dir, 0o777, Time::default()) }
 }
 
 fn name(text: &str) -> Name {
