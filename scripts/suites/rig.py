@@ -95,10 +95,10 @@ class Rig:
 
     def __init__(self, engine, transport, on_disk=False):
         self.engine, self.transport = engine, transport
+        self.binary = binary()
         self.folder = tempfile.mkdtemp(prefix="jfs-suite-", dir=None if on_disk else in_memory())
         self.cache = tempfile.mkdtemp(prefix="jfs-suite-cache-", dir=in_memory())
         os.chmod(self.folder, 0o755)  # other users work in the mounts, too
-        self.binary = binary()
         self.mounts = []
         self.redis = Redis(self.folder) if engine == "redis" else None
         self.count = 0

@@ -156,39 +156,44 @@ impl ServingLock {
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
         Some(Self { file, path })
     }
-
-    /// Whether the file at the path is still the one of this lock.
-    fn is_in_place(&self) -> bool {
-        let inode = |found: io::Result<fs::Metadata>| found.map(|found| found.ino()).ok();
-        inode(fs::metadata(&self.path)) == inode(self.file.metadata())
-    }
 }
 
 impl Drop for ServingLock {
     fn drop(&mut self) {
-        if self.is_in_place() {
-            let _ = fs::remove_file(&self.path);
-        }
+        remove_if_same(&self.path, &self.file);
         let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
     }
 }
 
+/// Remove a lock's file, unless another lock has its path by now.
+fn remove_if_same(path: &Path, file: &File) {
+    let inode = |found: io::Result<fs::Metadata>| found.map(|found| found.ino()).ok();
+    if inode(fs::metadata(path)) == inode(file.metadata()) {
+        let _ = fs::remove_file(path);
+    }
+}
+
 /// The serving process of a mount point, as seen by another process.
-pub struct Serving(Option<File>);
+pub struct Serving(Option<(File, PathBuf)>);
 
 impl Serving {
     /// Who serves `mount`, at `point`.
     pub fn of(point: &Path, mount: &Mounted) -> Self {
-        Self(File::open(lock_path(point, &mount.device)).ok())
+        let path = lock_path(point, &mount.device);
+        Self(File::open(&path).ok().map(|file| (file, path)))
     }
 
     /// Wait until it has ended; false when it takes longer than `patience`.
     pub fn wait_for_end(&self, patience: Duration) -> bool {
-        let Some(file) = &self.0 else { return true };
+        let Some((file, path)) = &self.0 else { return true };
         let began = Instant::now();
         loop {
             match rustix::fs::flock(file, FlockOperation::NonBlockingLockShared) {
-                Ok(()) => return true,
+                Ok(()) => {
+                    // A process that was killed left it.
+                    remove_if_same(path, file);
+                    return true;
+                }
                 Err(_) if began.elapsed() >= patience => return false,
                 Err(_) => std::thread::sleep(LOCK_PACE),
             }
