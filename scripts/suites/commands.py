@@ -136,7 +136,7 @@ def _stacked(rig, url):
     began = time.monotonic()
     rig.umount(point)
     check(time.monotonic() - began < 20, "umount waited for the wrong process")
-    check(_servers(point) == [below], "umount returned before its process ended")
+    _until(lambda: _servers(point) == [below], "umount returned before its process ended", 1)
     check(os.path.exists(os.path.join(point, "below")), "the first mount went, too")
     rig.mount("memory://again", "--force", where="stacked")
     os.kill(below, signal.SIGTERM)
@@ -145,7 +145,7 @@ def _stacked(rig, url):
     rig.umount(point)
     check(os.path.exists(os.path.join(point, "below")), "the lower mount is gone")
     rig.umount(point)
-    check(not _servers(point), "umount returned before the last process ended")
+    _until(lambda: not _servers(point), "umount returned before the last process ended", 1)
 
 
 def _listed(point):
