@@ -87,17 +87,19 @@ def _links(rig, url):
 
 def _early(rig):
     """A signal ends a mount whose metadata does not answer yet."""
-    silent, point = socket.socket(socket.AF_UNIX), rig.path("early")
-    silent.bind(rig.path("silent.sock"))
-    silent.listen()
+    point = rig.path("early")
     os.mkdir(point)
     for number in (signal.SIGINT, signal.SIGTERM):
-        process = subprocess.Popen([rig.binary, "mount", "--cache-dir", rig.path("cache"), "unix://" + rig.path("silent.sock"), point],
+        # One for each: what the first mount has tried again would look like the second one's first try.
+        silent, where = socket.socket(socket.AF_UNIX), rig.path("silent%d.sock" % number)
+        silent.bind(where)
+        silent.listen()
+        process = subprocess.Popen([rig.binary, "mount", "--cache-dir", rig.path("cache"), "unix://" + where, point],
                                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         silent.accept()
         process.send_signal(number)
         check(process.wait(5) == 128 + number, "an early %s returned %s" % (number, process.returncode))
-    silent.close()
+        silent.close()
 
 
 def _in_use(rig, url):
