@@ -27,6 +27,8 @@ pub const EARLY_INTERRUPTS_MAX: usize = 64;
 pub const DELETIONS_MAX: usize = 128;
 /// Deleted files that wait for that; more stay in the volume's queue.
 pub const DELETIONS_WAITING_MAX: usize = 1 << 14;
+/// Slices whose objects are gone, and deleted files, forgotten in one commit.
+pub const FORGOTTEN_TOGETHER_MAX: usize = 512;
 /// Longest name of an extended attribute in bytes.
 pub const XATTR_NAME_BYTES_MAX: usize = 255;
 /// Largest value of an extended attribute in bytes.

@@ -148,21 +148,12 @@ fn bytes_in_the_formats_are_those_that_are_written() {
     let told: String = text("docs/formats/juicefs.md").split_whitespace().collect();
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let node = Attr {
-        flags: 0,
-        kind: FileType::File,
-        mode: 0o644,
         uid: 1000,
         gid: 1001,
         atime: Time { sec: 1_700_000_000, nsec: 1 },
         mtime: Time { sec: 1_700_000_001, nsec: 2 },
-        ctime: Time { sec: 1_700_000_002, nsec: 3 },
-        nlink: 1,
         length: 0x12_3456_789A,
-        rdev: 0,
-        parent: Ino(1),
-        access_acl: 0,
-        default_acl: 0,
-        tier: 0,
+        ..Attr::new(FileType::File, 0o644, Time { sec: 1_700_000_002, nsec: 3 })
     };
     let slice = SliceRecord { pos: 100, id: 1, size: 5000, off: 0, len: 5000 };
     let both = encode_node(&Attr { access_acl: 5, tier: 2, ..node.clone() });

@@ -43,23 +43,7 @@ struct Node {
 
 fn node(kind: FileType, mode: u32) -> Node {
     let now = Time { sec: 1_700_000_000, nsec: 0 };
-    let attr = Attr {
-        flags: 0,
-        kind,
-        mode: (mode & 0o7777) as u16,
-        uid: 0,
-        gid: 0,
-        atime: now,
-        mtime: now,
-        ctime: now,
-        nlink: 1,
-        length: 0,
-        rdev: 0,
-        parent: Ino::ROOT,
-        access_acl: 0,
-        default_acl: 0,
-        tier: 0,
-    };
+    let attr = Attr { nlink: 1, length: 0, ..Attr::new(kind, (mode & 0o7777) as u16, now) };
     Node { attr, children: HashMap::new(), order: BTreeMap::new(), data: Vec::new() }
 }
 

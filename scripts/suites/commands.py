@@ -87,17 +87,19 @@ def _links(rig, url):
 
 def _early(rig):
     """A signal ends a mount whose metadata does not answer yet."""
-    silent, point = socket.socket(socket.AF_UNIX), rig.path("early")
-    silent.bind(rig.path("silent.sock"))
-    silent.listen()
+    point = rig.path("early")
     os.mkdir(point)
     for number in (signal.SIGINT, signal.SIGTERM):
-        process = subprocess.Popen([rig.binary, "mount", "--cache-dir", rig.path("cache"), "unix://" + rig.path("silent.sock"), point],
+        # One for each: what the first mount has tried again would look like the second one's first try.
+        silent, where = socket.socket(socket.AF_UNIX), rig.path("silent%d.sock" % number)
+        silent.bind(where)
+        silent.listen()
+        process = subprocess.Popen([rig.binary, "mount", "--cache-dir", rig.path("cache"), "unix://" + where, point],
                                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         silent.accept()
         process.send_signal(number)
         check(process.wait(5) == 128 + number, "an early %s returned %s" % (number, process.returncode))
-    silent.close()
+        silent.close()
 
 
 def _in_use(rig, url):
@@ -110,6 +112,42 @@ def _in_use(rig, url):
     held.close()
     rig.mounts.remove(point)
     _until(lambda: not rig.serving(point), "the process outlives its last user")
+
+
+def _servers(point):
+    """The processes that serve mounts at a place, the oldest first."""
+    found = []
+    for name in glob.glob("/proc/[0-9]*/cmdline"):
+        try:
+            with open(name, "rb") as text:
+                if {os.fsencode(point), b"mount"} <= set(text.read().split(b"\0")):
+                    found.append(int(name.split("/")[2]))
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def _stacked(rig, url):
+    """Of two mounts at one place umount ends the one that is seen, and waits for that; a signal to the other spares it."""
+    point = rig.mount(url, where="stacked")
+    with open(os.path.join(point, "below"), "w", encoding="ascii"):
+        below = _servers(point)[0]
+    rig.mount("memory://above", "--force", where="stacked")
+    check(len(_servers(point)) == 2, "two mounts have %s" % _servers(point))
+    check(not os.path.exists(os.path.join(point, "below")), "the first mount is seen")
+    began = time.monotonic()
+    rig.umount(point)
+    check(time.monotonic() - began < 20, "umount waited for the wrong process")
+    _until(lambda: _servers(point) == [below], "umount returned before its process ended", 1)
+    check(os.path.exists(os.path.join(point, "below")), "the first mount went, too")
+    rig.mount("memory://again", "--force", where="stacked")
+    os.kill(below, signal.SIGTERM)
+    time.sleep(1)
+    check(not os.path.exists(os.path.join(point, "below")), "a signal to the lower mount ended the upper one")
+    rig.umount(point)
+    check(os.path.exists(os.path.join(point, "below")), "the lower mount is gone")
+    rig.umount(point)
+    _until(lambda: not _servers(point), "umount returned before the last process ended", 1)
 
 
 def _listed(point):
@@ -191,6 +229,7 @@ def commands(rig):
     _links(rig, url)
     _early(rig)
     _in_use(rig, url)
+    _stacked(rig, url)
     _user(rig)
     _doctor(rig, url)
     if rig.redis:
@@ -200,4 +239,4 @@ def commands(rig):
     for words, code in ((("mount", "--no-such-flag", url, "/"), 2), (("status", "mysql://x"), 2), (("umount", rig.folder), 1)):
         done = rig.call(*words, ok=False)
         check(done.returncode == code and done.stdout.count("\n") == 1, "%s: %d, %r" % (words, done.returncode, done.stdout))
-    return "foreground, signals, fstab, links, in use, a user, doctor, %scompletions, man, exit codes" % ("passwords, " if rig.redis else "")
+    return "foreground, signals, fstab, links, in use, stacked, a user, doctor, %scompletions, man, exit codes" % ("passwords, " if rig.redis else "")

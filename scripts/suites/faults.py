@@ -113,14 +113,36 @@ def replaced(rig):
     return str(counts)
 
 
+class Small:
+    """A small file system of its own, writable or not."""
+
+    def __init__(self, rig, name, size):
+        self.folder = rig.path(name)
+        os.mkdir(self.folder)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=" + size, name, self.folder], check=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        subprocess.run(["umount", "-l", self.folder], check=True)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def fill(self):
+        """Not a block is left."""
+        with open(self.path("filler"), "ab", buffering=0) as out:
+            for size in (1 << 20, 4096):
+                while not _errno_of(lambda n=size: out.write(bytes(n))):
+                    pass
+
+
 def full_disk(rig):
-    """A full object store is ENOSPC at close, and everything goes on when there is room again."""
-    bucket = rig.path("small")
-    os.mkdir(bucket)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "small", bucket], check=True)
-    try:
+    """A full object store is ENOSPC at close, and everything goes on when there is room again; so with a full engine."""
+    with Small(rig, "small", "12m") as small:
         url = rig.meta_url()
-        rig.call("format", "--trash-days", "0", "--bucket", bucket, url, "small")
+        rig.call("format", "--trash-days", "0", "--bucket", small.folder, url, "small")
         point = rig.mount(url)
 
         def write(name, mebibytes):
@@ -137,9 +159,90 @@ def full_disk(rig):
             check(time.monotonic() < deadline, "no room after the deletion")
             time.sleep(0.2)
         rig.umount(point)
-    finally:
-        subprocess.run(["umount", "-l", bucket], check=True)
+    if rig.engine == "sqlite":
+        _full_sqlite(rig)
     return "ENOSPC at close, and room again after a deletion"
+
+
+def _full_sqlite(rig):
+    """No room below the SQLite file: whatever grows is ENOSPC; all that is there can be read and removed."""
+    with Small(rig, "tiny", "12m") as tiny:
+        url = "sqlite3://" + tiny.path("meta.db")
+        rig.call("format", "--trash-days", "0", "--bucket", rig.path("objects-tiny"), url, "tiny")
+        point = rig.mount(url, where="mnt-tiny")
+        base = os.path.join(point, "base")
+        os.mkdir(base)
+
+        def make(count):
+            """The errno of the first that fails."""
+            for number in range(count):
+                if found := _errno_of(lambda n=number: os.mkdir(os.path.join(base, "%d-%d" % (count, n)))):
+                    return found
+            return 0
+
+        check(make(300) == 0, "no folders while there is room")
+        tiny.fill()
+        found = make(5000)
+        check(found == errno.ENOSPC, "a full SQLite file is told as %s" % found)
+        there = os.listdir(base)
+        check(300 <= len(there) < 5300 and all(os.path.isdir(os.path.join(base, name)) for name in there), "%d names" % len(there))
+        found = {_errno_of(lambda n=name: os.rmdir(os.path.join(base, n))) for name in there}
+        check(found == {0}, "%d deletions on a full disk are told as %s" % (len(there), found))
+        check(make(1) == errno.ENOSPC, "a full disk takes a folder after deletions")
+        os.unlink(tiny.path("filler"))
+        os.mkdir(os.path.join(base, "again"))
+        rig.remount(point, url)
+        check(os.listdir(base) == ["again"], "after room was made: %s" % os.listdir(base))
+        rig.umount(point)
+
+
+def read_only_file(rig):
+    """An SQLite file on a file system that is read-only is read; where SQLite needs to write, one line says so."""
+    with Small(rig, "frozen", "8m") as frozen:
+        url, point = "sqlite3://" + frozen.path("odd %3f name.db"), rig.path("mnt")
+        rig.call("format", "--trash-days", "0", "--bucket", rig.path("objects"), url, "frozen")
+        with open(os.path.join(rig.mount(url), "kept"), "wb") as out:
+            out.write(b"kept")
+        rig.umount(point)
+        subprocess.run(["mount", "-o", "remount,ro", frozen.folder], check=True)
+        check('"frozen"' in rig.call("status", url).stdout, "status of a file that is only read")
+        rig.mount(url, "--read-only")
+        check(_read(os.path.join(point, "kept")) == b"kept", "a file that is only read shows something else")
+        found = _errno_of(lambda: os.mkdir(os.path.join(point, "d")))
+        check(found == errno.EROFS, "a change is told as %s" % found)
+        rig.umount(point)
+        _refused(rig, ("mount with --read-only",), "mount", "-d", url, point)
+        _refused(rig, ("can only be read",), "format", "--trash-days", "3", url, "frozen")
+        _half_frozen(rig, frozen, url, point)
+    return "status and --read-only work on a frozen file, writing and a log that is left are refused in one line"
+
+
+def _half_frozen(rig, frozen, url, point):
+    """What a killed mount left beside the file belongs to it; what others may write is not frozen."""
+    subprocess.run(["mount", "-o", "remount,rw", frozen.folder], check=True)
+    os.mkdir(os.path.join(rig.mount(url), "late"))
+    os.kill(rig.pid(point), signal.SIGKILL)
+    rig.call("umount", point)
+    rig.mounts.remove(point)
+    view = rig.path("view")
+    os.mkdir(view)
+    subprocess.run(["mount", "--bind", frozen.folder, view], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", view], check=True)
+    try:
+        rig.mount(url, where="writer")
+        seen = rig.mount(url.replace(frozen.folder, view), "--read-only")
+        os.mkdir(os.path.join(rig.path("writer"), "new"))
+        check("new" in os.listdir(seen), "a view that cannot be written shows no change of others")
+        rig.umount(seen)
+        os.kill(rig.pid(rig.path("writer")), signal.SIGKILL)
+        rig.call("umount", rig.path("writer"))
+        rig.mounts.remove(rig.path("writer"))
+    finally:
+        subprocess.run(["umount", view], check=True)
+    os.unlink(frozen.path("odd %3f name.db-shm"))
+    subprocess.run(["mount", "-o", "remount,ro", frozen.folder], check=True)
+    _refused(rig, ("-wal",), "status", url)
+    _refused(rig, ("-wal",), "mount", "-d", "--read-only", url, point)
 
 
 def faults(rig):
@@ -161,7 +264,7 @@ def faults(rig):
     check(len(blocks) >= 20, "%d objects for 20 files" % len(blocks))
     os.unlink(blocks[0])
     os.truncate(blocks[1], 10)
-    subprocess.run(["rm", "-rf", rig.path("cache")], check=True)
+    rig.drop_cache()
     point = rig.mount(url)
     found = [_errno_of(lambda n=n: _read(os.path.join(point, "f%d" % n))) for n in range(20)]
     check(sorted(found) == [0] * 18 + [errno.EIO] * 2, "errno of 20 reads with two damaged blocks: %s" % found)
@@ -172,12 +275,13 @@ def faults(rig):
 
 
 def _redis_away(rig, point):
-    """Redis stopped under a create: it waits, then goes on."""
+    """Redis stopped under a create, once for half a minute: it waits, then goes on."""
+    seconds = 30 if rig.transport == "uring" else 3
     os.kill(rig.redis.process.pid, signal.SIGSTOP)
     done = []
     waiter = threading.Thread(target=lambda: done.append(_errno_of(lambda: open(os.path.join(point, "late"), "xb").close())))
     waiter.start()
-    time.sleep(3)
+    time.sleep(seconds)
     check(not done, "create did not wait for a stopped Redis: %s" % done)
     os.kill(rig.redis.process.pid, signal.SIGCONT)
     waiter.join(30)

@@ -11,6 +11,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FIXTURES = os.path.join(ROOT, "tests", "fixtures")
 URING = "/sys/module/fuse/parameters/enable_uring"
+MEMORY, ROOM_BYTES = "/dev/shm", 4 << 30
 
 
 class Failed(Exception):
@@ -79,14 +80,25 @@ class Redis:
         self.log.close()
 
 
-class Rig:
-    """One suite on one engine and one transport."""
+def in_memory():
+    """A folder in memory with room for a suite; None (that is TMPDIR) where there is none."""
+    if not os.access(MEMORY, os.W_OK):
+        return None
+    told = os.statvfs(MEMORY)
+    return MEMORY if told.f_bavail * told.f_frsize >= ROOM_BYTES else None
 
-    def __init__(self, engine, transport):
+
+class Rig:
+    """One suite on one engine and one transport: all in memory, or objects on the disk and their cache in memory.
+
+    A cache folder on the device of the objects is not used, so that only the latter has a cache on "disk"."""
+
+    def __init__(self, engine, transport, on_disk=False):
         self.engine, self.transport = engine, transport
-        self.folder = tempfile.mkdtemp(prefix="jfs-suite-")
-        os.chmod(self.folder, 0o755)  # other users work in the mounts, too
         self.binary = binary()
+        self.folder = tempfile.mkdtemp(prefix="jfs-suite-", dir=None if on_disk else in_memory())
+        self.cache = tempfile.mkdtemp(prefix="jfs-suite-cache-", dir=in_memory())
+        os.chmod(self.folder, 0o755)  # other users work in the mounts, too
         self.mounts = []
         self.redis = Redis(self.folder) if engine == "redis" else None
         self.count = 0
@@ -114,7 +126,7 @@ class Rig:
         os.makedirs(point, exist_ok=True)
         log = self.path(where + ".log")
         self.call("mount", "-d", "--transport", "uring" if self.transport == "uring" else "dev", "--log", log,
-                  "--cache-dir", self.path("cache"), "--enable-xattr", "--skip-dir-mtime", "0", *options, url, point,
+                  "--cache-dir", self.cache, "--cache-size", "1G", "--enable-xattr", "--skip-dir-mtime", "0", *options, url, point,
                   timeout=60)
         check(os.path.ismount(point), "mount returned and %s is no mount point" % point)
         self.mounts.append(point)
@@ -122,14 +134,17 @@ class Rig:
 
     def umount(self, point):
         self.call("umount", point, timeout=60)
-        check(not os.path.ismount(point), "%s is still mounted" % point)
         self.mounts.remove(point)
+        check(os.path.ismount(point) == (point in self.mounts), "%s is still mounted, or nothing is" % point)
 
     def remount(self, point, url, *options, cold=True):
         self.umount(point)
         if cold:
-            shutil.rmtree(self.path("cache"), ignore_errors=True)
+            self.drop_cache()
         return self.mount(url, *options, where=os.path.basename(point))
+
+    def drop_cache(self):
+        shutil.rmtree(self.cache, ignore_errors=True)
 
     def pid(self, point):
         """The process that serves a mount, found by its command line."""
@@ -163,6 +178,7 @@ class Rig:
                 pass
         if self.redis:
             self.redis.end()
+        self.drop_cache()
         if os.environ.get("KEEP_SUITE"):
             print("kept: " + self.folder)
         else:

@@ -323,7 +323,7 @@ pub struct CacheArgs {
     /// Whole blocks fetched at a time after a read of a piece; 0 for none.
     #[arg(long, value_name = "COUNT", default_value_t = 1, help_heading = CACHE)]
     pub prefetch: usize,
-    /// Cache folders, separated by colons, patterns such as /mnt/nvme* for all that are there; `memory` for none on disk [default: /var/jfsCache, or ~/.juicefs/cache for users].
+    /// Cache folders, separated by colons, patterns such as /mnt/nvme* for all that are there; `memory` for none on disk [default: /var/jfsCache, or ~/.juicefs/cache for users]. A folder on the very disk where the objects are is not used: what is cached then is in memory only, as the log says.
     #[arg(long, value_name = "PATHS", help_heading = CACHE)]
     pub cache_dir: Option<String>,
     /// Permission bits of cached blocks.

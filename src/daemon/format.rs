@@ -100,10 +100,7 @@ pub(super) fn make(engines: &Engines, plan: &FormatPlan) -> Result<Setting, Fail
 async fn first(engine: &dyn Engine, plan: &FormatPlan) -> Result<Setting, Failure> {
     let setting = fresh(plan)?;
     let store = free_store(&setting).await?;
-    // The engine writes whatever is there, so that of two who format at once one must see it.
-    if engine.load_setting().await?.is_some() {
-        return Err(overtaken(plan));
-    }
+    // Of two who format at once the first stays in the engine; what is there then tells which.
     engine.store_setting(setting.to_json(), first_nodes()).await?;
     let stored = engine.load_setting().await?;
     let stored = stored.as_deref().map(Setting::parse).transpose()?;

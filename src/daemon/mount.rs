@@ -79,10 +79,10 @@ pub fn mount(
     let name = volume.setting.name().to_owned();
     let (engines, serve_plan) = (volume.engines.clone(), plan.serve.clone());
     let server = Server::new(&volume.setting, engines, stores, serve_plan, &point)?;
-    let lock = ServingLock::take(&point);
     server.open_session()?;
-    let served = connect(&point, &name, &plan, signals)
-        .and_then(|session| serve(session, &point, &plan, &server, readiness));
+    let connected = connect(&point, &name, &plan, signals);
+    let lock = connected.as_ref().ok().and_then(|_| ServingLock::take(&point));
+    let served = connected.and_then(|session| serve(session, &point, &plan, &server, readiness));
     server.close_session();
     // `umount` returns now: nothing of this mount is left to be done.
     drop(lock);

@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -44,17 +45,29 @@ fn folded(path: &Path) -> PathBuf {
     out
 }
 
-/// The kind of file system mounted at exactly this path, if one is.
-pub fn mounted_kind(point: &Path) -> Option<String> {
-    let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    kind_in(&table, point)
+/// A mount in the kernel's table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    /// The kind of file system.
+    pub kind: String,
+    /// Its device number, which no other living mount has: it tells mounts of one place apart.
+    pub device: String,
 }
 
-fn kind_in(table: &str, point: &Path) -> Option<String> {
+/// What is mounted at exactly this path, if anything: of several the topmost, which is seen.
+pub fn mounted(point: &Path) -> Option<Mounted> {
+    let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    mounted_in(&table, point)
+}
+
+fn mounted_in(table: &str, point: &Path) -> Option<Mounted> {
     table.lines().rev().find_map(|line| {
         let (left, right) = line.split_once(" - ")?;
-        let at = unescaped(left.split(' ').nth(4)?);
-        (Path::new(&at) == point).then(|| right.split(' ').next().unwrap_or("").to_owned())
+        let mut left = left.split(' ').skip(2);
+        let (device, at) = (left.next()?, unescaped(left.nth(1)?));
+        let kind = right.split(' ').next().unwrap_or("");
+        let found = Mounted { kind: kind.to_owned(), device: device.to_owned() };
+        (Path::new(&at) == point).then_some(found)
     })
 }
 
@@ -105,7 +118,7 @@ pub fn check_free(point: &Path, over_content: bool) -> Result<(), Failure> {
     if over_content {
         return Ok(());
     }
-    if let Some(kind) = mounted_kind(point) {
+    if let Some(Mounted { kind, .. }) = mounted(point) {
         return no(format!(
             "{shown} is already mounted ({kind}); end that with `jfs-uring umount {shown}`, \
              or mount over it with --force"
@@ -127,11 +140,19 @@ pub struct ServingLock {
 }
 
 impl ServingLock {
-    /// Take the lock of `point`; without a place for it the mount works, only `umount` cannot wait.
+    /// Take the lock of what is mounted at `point` now; without a place for it the mount works,
+    /// only `umount` cannot wait.
     pub fn take(point: &Path) -> Option<Self> {
-        let path = lock_path(point);
+        Self::take_for(point, &mounted(point)?.device)
+    }
+
+    fn take_for(point: &Path, device: &str) -> Option<Self> {
+        let path = lock_path(point, device);
         fs::create_dir_all(path.parent()?).ok()?;
-        let file = File::create(&path).ok()?;
+        // The number of a mount that ended is used again, perhaps while its process still stores:
+        // who waits for that one has its file open.
+        let _ = fs::remove_file(&path);
+        let file = File::create_new(&path).ok()?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
         Some(Self { file, path })
     }
@@ -139,27 +160,40 @@ impl ServingLock {
 
 impl Drop for ServingLock {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        remove_if_same(&self.path, &self.file);
         let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
     }
 }
 
+/// Remove a lock's file, unless another lock has its path by now.
+fn remove_if_same(path: &Path, file: &File) {
+    let inode = |found: io::Result<fs::Metadata>| found.map(|found| found.ino()).ok();
+    if inode(fs::metadata(path)) == inode(file.metadata()) {
+        let _ = fs::remove_file(path);
+    }
+}
+
 /// The serving process of a mount point, as seen by another process.
-pub struct Serving(Option<File>);
+pub struct Serving(Option<(File, PathBuf)>);
 
 impl Serving {
-    /// Who serves `point` now.
-    pub fn of(point: &Path) -> Self {
-        Self(File::open(lock_path(point)).ok())
+    /// Who serves `mount`, at `point`.
+    pub fn of(point: &Path, mount: &Mounted) -> Self {
+        let path = lock_path(point, &mount.device);
+        Self(File::open(&path).ok().map(|file| (file, path)))
     }
 
     /// Wait until it has ended; false when it takes longer than `patience`.
     pub fn wait_for_end(&self, patience: Duration) -> bool {
-        let Some(file) = &self.0 else { return true };
+        let Some((file, path)) = &self.0 else { return true };
         let began = Instant::now();
         loop {
             match rustix::fs::flock(file, FlockOperation::NonBlockingLockShared) {
-                Ok(()) => return true,
+                Ok(()) => {
+                    // A process that was killed left it.
+                    remove_if_same(path, file);
+                    return true;
+                }
                 Err(_) if began.elapsed() >= patience => return false,
                 Err(_) => std::thread::sleep(LOCK_PACE),
             }
@@ -167,7 +201,7 @@ impl Serving {
     }
 }
 
-fn lock_path(point: &Path) -> PathBuf {
+fn lock_path(point: &Path, device: &str) -> PathBuf {
     let folder = if rustix::process::geteuid().is_root() {
         PathBuf::from("/run/jfs-uring")
     } else {
@@ -175,9 +209,8 @@ fn lock_path(point: &Path) -> PathBuf {
         let own = format!("/tmp/jfs-uring-{}", rustix::process::geteuid().as_raw());
         runtime.map_or_else(|| PathBuf::from(own), |runtime| runtime.join("jfs-uring"))
     };
-    let name: String = point
-        .as_os_str()
-        .as_encoded_bytes()
+    let whole = [point.as_os_str().as_encoded_bytes(), b"-", device.as_bytes()].concat();
+    let name: String = whole
         .iter()
         .map(|byte| match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' => char::from(*byte).to_string(),
@@ -197,11 +230,14 @@ mod tests {
         let table = "22 1 0:5 / / rw - ext4 /dev/a rw\n\
             40 22 0:50 / /mnt/a\\040b rw,nosuid shared:1 - fuse.juicefs JuiceFS:x rw\n\
             41 22 0:51 / /mnt/c rw - tmpfs t rw\n42 22 0:52 / /mnt/c rw - fuse.juicefs y rw\n";
-        let kind = |path: &str| kind_in(table, Path::new(path));
-        assert_eq!(kind("/mnt/a b").as_deref(), Some("fuse.juicefs"));
-        assert_eq!(kind("/mnt/c").as_deref(), Some("fuse.juicefs"));
-        assert_eq!(kind("/"), Some("ext4".to_owned()));
-        assert_eq!(kind("/mnt"), None);
+        let found = |path: &str| {
+            let found = mounted_in(table, Path::new(path))?;
+            Some(format!("{} {}", found.kind, found.device))
+        };
+        assert_eq!(found("/mnt/a b").as_deref(), Some("fuse.juicefs 0:50"));
+        assert_eq!(found("/mnt/c").as_deref(), Some("fuse.juicefs 0:52"));
+        assert_eq!(found("/").as_deref(), Some("ext4 0:5"));
+        assert_eq!(found("/mnt"), None);
     }
 
     #[test]
@@ -235,11 +271,35 @@ mod tests {
     #[test]
     fn the_end_of_a_serving_process_is_seen() {
         let point = Path::new("/nowhere/of a/test");
-        let lock = ServingLock::take(point).expect("a place for locks");
-        let serving = Serving::of(point);
-        assert!(!serving.wait_for_end(Duration::from_millis(30)));
+        let lock = ServingLock::take_for(point, "0:50").expect("a place for locks");
+        let seen = serving(point, "0:50");
+        assert!(!seen.wait_for_end(Duration::from_millis(30)));
         drop(lock);
-        assert!(serving.wait_for_end(Duration::from_millis(30)));
-        assert!(Serving::of(point).wait_for_end(Duration::ZERO));
+        assert!(seen.wait_for_end(Duration::from_millis(30)));
+        assert!(serving(point, "0:50").wait_for_end(Duration::ZERO));
+    }
+
+    fn serving(point: &Path, device: &str) -> Serving {
+        Serving::of(point, &Mounted { kind: String::new(), device: device.to_owned() })
+    }
+
+    #[test]
+    fn mounts_of_one_place_are_told_apart() {
+        let point = Path::new("/nowhere/stacked");
+        let below = ServingLock::take_for(point, "0:50").expect("a place for locks");
+        let above = ServingLock::take_for(point, "0:51").expect("another");
+        let ended = |serving: &Serving| serving.wait_for_end(Duration::ZERO);
+        let both = [serving(point, "0:50"), serving(point, "0:51")];
+        assert!(!ended(&both[0]) && !ended(&both[1]));
+        drop(above);
+        assert!(!ended(&both[0]) && ended(&both[1]));
+        // The number is used again while the process of its first mount still stores.
+        let again = ServingLock::take_for(point, "0:50").expect("its place is free");
+        drop(below);
+        assert!(ended(&both[0]));
+        let new = serving(point, "0:50");
+        assert!(!ended(&new), "the lock of the new one went with the old one");
+        drop(again);
+        assert!(ended(&new));
     }
 }

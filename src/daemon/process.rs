@@ -14,6 +14,7 @@ use std::time::Duration;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::failure::Failure;
+use super::point::{self, Mounted};
 use crate::fuse;
 
 /// Exit code when signalled cores do not end in time, as with the real client.
@@ -97,8 +98,11 @@ fn heard(message: &[u8]) -> Result<(), Failure> {
     }
 }
 
+/// Where this process is mounted, and what the kernel's table said then.
+type Place = (PathBuf, Option<Mounted>);
+
 /// The signals that ask a mount to end, and what there is to unmount when one comes.
-pub struct EndSignals(Arc<Mutex<Option<PathBuf>>>);
+pub struct EndSignals(Arc<Mutex<Option<Place>>>);
 
 impl EndSignals {
     /// Obey SIGINT, SIGTERM and SIGHUP from now on, whatever this thread waits for. Comes before
@@ -122,7 +126,7 @@ impl EndSignals {
     ) -> io::Result<T> {
         let mut mounted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let done = mount()?;
-        *mounted = Some(point.to_owned());
+        *mounted = Some((point.to_owned(), point::mounted(point)));
         Ok(done)
     }
 }
@@ -150,25 +154,34 @@ fn wait(set: &libc::sigset_t) -> i32 {
 }
 
 /// End what is `mounted`, or else the process at once.
-fn end(number: i32, mounted: &Mutex<Option<PathBuf>>) {
+fn end(number: i32, mounted: &Mutex<Option<Place>>) {
     let mounted = mounted.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(point) = mounted.clone() else {
+    let Some((point, ours)) = mounted.clone() else {
         tracing::info!(number, "ended by a signal before anything was mounted");
         // As shells tell the end by a signal. The lock is kept: nothing is mounted any more.
         std::process::exit(128 + number);
     };
     drop(mounted);
     tracing::info!(number, "unmounting on a signal");
-    let ended = fuse::unmount(&point, false).or_else(|error| {
-        tracing::warn!(%error, "in use; it ends with its last user");
-        fuse::unmount(&point, true)
-    });
-    if let Err(error) = ended {
-        tracing::error!(%error, "cannot unmount");
+    let seen = point::mounted(&point);
+    if seen.is_some() && seen != ours {
+        tracing::error!("another mount lies over this one, and stays; unmount that first");
+    } else {
+        unmount(&point);
     }
     thread::sleep(SIGNAL_PATIENCE);
     tracing::error!("the mount did not end in time; what is not stored is lost");
     std::process::exit(FORCED_EXIT);
+}
+
+fn unmount(point: &Path) {
+    let ended = fuse::unmount(point, false).or_else(|error| {
+        tracing::warn!(%error, "in use; it ends with its last user");
+        fuse::unmount(point, true)
+    });
+    if let Err(error) = ended {
+        tracing::error!(%error, "cannot unmount");
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::failure::Failure;
-use super::point::{Serving, absolute, mounted_kind};
+use super::point::{Serving, absolute, mounted};
 use crate::fuse;
 
 /// How long the serving process may take to store what is dirty and end.
@@ -18,16 +18,17 @@ const END_PATIENCE: Duration = Duration::from_secs(60);
 pub fn umount(point: &Path, lazy: bool) -> Result<(), Failure> {
     let point = absolute(point)?;
     let shown = point.display();
-    match mounted_kind(&point).as_deref() {
-        Some("fuse.juicefs") => {}
-        Some(kind) => {
+    let mount = match mounted(&point) {
+        Some(mount) if mount.kind == "fuse.juicefs" => mount,
+        Some(other) => {
             return Err(Failure::failed(format!(
-                "{shown} is a mount of {kind}, not of a volume; end it with `umount {shown}`"
+                "{shown} is a mount of {}, not of a volume; end it with `umount {shown}`",
+                other.kind
             )));
         }
         None => return Err(Failure::failed(format!("{shown} is not mounted"))),
-    }
-    let serving = Serving::of(&point);
+    };
+    let serving = Serving::of(&point, &mount);
     fuse::unmount(&point, lazy).map_err(|error| match error.raw_os_error() {
         Some(libc::EBUSY) => Failure::failed(format!(
             "{shown} is in use; see by whom with `fuser -vm {shown}`, \

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::io::{Read, Seek};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
@@ -30,24 +31,7 @@ struct Table {
 }
 
 fn attr() -> Attr {
-    let time = Time::default();
-    Attr {
-        flags: 0,
-        kind: FileType::File,
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
-        atime: time,
-        mtime: time,
-        ctime: time,
-        nlink: 1,
-        length: 0,
-        rdev: 0,
-        parent: Ino::ROOT,
-        access_acl: 0,
-        default_acl: 0,
-        tier: 0,
-    }
+    Attr::new(FileType::File, 0o644, Time::default())
 }
 
 impl Slices for Table {
@@ -446,6 +430,31 @@ fn objects_of_a_file_that_is_gone_are_removed() {
         world.settle().await;
         assert_eq!((world.objects().await, world.data.pending(INO)), (0, None));
     });
+}
+
+/// What `work` puts into the log.
+fn logged(work: impl FnOnce()) -> String {
+    let file = Arc::new(tempfile::tempfile().expect("a file"));
+    let log = tracing_subscriber::fmt().with_ansi(false).with_writer(Arc::clone(&file)).finish();
+    tracing::subscriber::with_default(log, work);
+    let mut text = String::new();
+    (&*file).rewind().expect("a file is rewound");
+    (&*file).read_to_string(&mut text).expect("a log is text");
+    text
+}
+
+#[test]
+fn a_file_that_went_meanwhile_is_no_error_in_the_log() {
+    let log = logged(|| {
+        let world = World::new(1 << 20, Compression::None);
+        uring::block_on(async {
+            world.table.gone.set(true);
+            world.data.write(INO, 0, b"too late", 0).await.expect("taken");
+            assert_eq!(world.data.flush(INO).await, Err(DataError::Posix(Errno::NOENT)));
+        });
+    });
+    assert!(log.contains("WARN") && log.contains("removed meanwhile"), "{log}");
+    assert!(!log.contains("ERROR"), "{log}");
 }
 
 #[test]

@@ -6,6 +6,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use super::Data;
 use super::abandoned::{InHand, Work};
 use super::error::DataError;
@@ -21,8 +23,19 @@ impl Data {
             let in_hand = InHand::new(&self.shared, file, Work::Commit(chunk));
             let result = self.push(slices).await;
             in_hand.done();
-            if let Err(error) = &result {
-                tracing::error!(ino = file.ino.0, chunk, %error, "data not committed");
+            match &result {
+                Ok(_) => {}
+                // Its writer is told at close; nobody else can miss it.
+                Err(DataError::Posix(Errno::NOENT)) => {
+                    tracing::warn!(
+                        ino = file.ino.0,
+                        chunk,
+                        "the file was removed meanwhile; what was written to it goes too"
+                    );
+                }
+                Err(error) => {
+                    tracing::error!(ino = file.ino.0, chunk, %error, "data not committed");
+                }
             }
             // After an unclear error the records may exist: objects stay for garbage collection.
             let certain = matches!(result, Err(DataError::Posix(_) | DataError::Full(_)));

@@ -85,7 +85,8 @@ pub trait Engine {
     /// The volume's `setting` text (JSON), or `None` on an empty database.
     fn load_setting(&self) -> Local<'_, Result<Option<String>, EngineError>>;
 
-    /// Write `setting`; when `init` is given also write those nodes if they are absent.
+    /// Write `setting`. With `init` it is that of a new volume: it and those nodes are written
+    /// together, each only where there is none, so that of two who make one the first stays.
     fn store_setting(
         &self,
         json: String,

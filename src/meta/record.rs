@@ -167,21 +167,12 @@ mod tests {
 
     fn sample() -> Attr {
         Attr {
-            flags: 0,
-            kind: FileType::File,
-            mode: 0o644,
             uid: 1000,
             gid: 1001,
             atime: Time { sec: 1_700_000_000, nsec: 1 },
             mtime: Time { sec: 1_700_000_001, nsec: 2 },
-            ctime: Time { sec: 1_700_000_002, nsec: 3 },
-            nlink: 1,
             length: 0x12_3456_789A,
-            rdev: 0,
-            parent: Ino(1),
-            access_acl: 0,
-            default_acl: 0,
-            tier: 0,
+            ..Attr::new(FileType::File, 0o644, Time { sec: 1_700_000_002, nsec: 3 })
         }
     }
 

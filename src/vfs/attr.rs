@@ -7,10 +7,9 @@ use rustix::io::Errno;
 use super::dispatch::Vfs;
 use super::error::Done;
 use super::inode::{Inode, News};
-use super::names::who;
-use super::op::{Caller, Reply, SetAttr, SetTime};
+use super::op::{Reply, SetAttr, SetTime};
 use crate::errno::Cause;
-use crate::meta::{Wanted, Who};
+use crate::meta::Wanted;
 use crate::stdx::now;
 use crate::types::{Attr, FILE_BYTES_END, FileType, Ino, Time};
 
@@ -86,7 +85,7 @@ impl Vfs {
         }
     }
 
-    pub(super) async fn setattr(self: &Rc<Self>, ino: Ino, set: &SetAttr, caller: Caller) -> Done {
+    pub(super) async fn setattr(self: &Rc<Self>, ino: Ino, set: &SetAttr) -> Done {
         let began = self.shared.changes.now();
         if ino >= Ino::VIRTUAL && !ino.is_trash() {
             return Err(Errno::PERM.into());
@@ -103,14 +102,14 @@ impl Vfs {
         let mut attr = match (resized, wanted(set)) {
             (Some(attr), wanted) if !asks(&wanted, &attr) => attr,
             (None, wanted) if wanted == Wanted::default() => self.meta.getattr(ino).await?,
-            (_, wanted) => self.set(ino, &wanted, who(caller)).await?,
+            (_, wanted) => self.set(ino, &wanted).await?,
         };
         let attr_ttl_ns = self.settle(ino, &mut attr, began);
         self.changed(ino);
         Ok(Reply::Attr { ino, attr, attr_ttl_ns })
     }
 
-    async fn set(self: &Rc<Self>, ino: Ino, wanted: &Wanted, who: Who) -> Done<Attr> {
+    async fn set(self: &Rc<Self>, ino: Ino, wanted: &Wanted) -> Done<Attr> {
         if let Some(mtime) = wanted.mtime
             && let Some(inode) = self.shared.inodes.get(ino)
         {
@@ -118,13 +117,13 @@ impl Vfs {
             if self.data.pending(ino).is_some_and(|pending| pending.mtime > mtime) {
                 let _turn = inode.turns.alone().await;
                 self.flush(&inode).await?;
-                let attr = self.meta.setattr(ino, wanted, who).await?;
+                let attr = self.meta.setattr(ino, wanted).await?;
                 inode.attributes_set();
                 return Ok(attr);
             }
             inode.attributes_set();
         }
-        Ok(self.meta.setattr(ino, wanted, who).await?)
+        Ok(self.meta.setattr(ino, wanted).await?)
     }
 
     /// Change the length of a file; the attributes afterwards. What is dirty is committed first,
@@ -156,13 +155,13 @@ impl Vfs {
     }
 
     /// Clear set-user-id and set-group-id as a write by another user does.
-    pub(super) async fn drop_privileges(&self, inode: &Inode, caller: Caller) -> Done<()> {
+    pub(super) async fn drop_privileges(&self, inode: &Inode) -> Done<()> {
         if inode.mode() & PRIVILEGES == 0 {
             return Ok(());
         }
         let wanted = Wanted { kill_priv: true, ..Wanted::default() };
         let began = self.shared.changes.now();
-        let mut attr = self.meta.setattr(inode.ino, &wanted, who(caller)).await?;
+        let mut attr = self.meta.setattr(inode.ino, &wanted).await?;
         self.fold(inode, &mut attr, began);
         self.changed(inode.ino);
         Ok(())

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::dispatch::Vfs;
 use super::error::{Done, of_background};
 use super::inode::{End, Inode};
-use super::op::{Caller, Payload, Reply};
+use super::op::{Payload, Reply};
 use crate::errno::Cause;
 use crate::limits::COPY_BYTES_MAX;
 use crate::meta::MetaError;
@@ -34,7 +34,6 @@ impl Vfs {
         offset: u64,
         data: Payload,
         kill_priv: bool,
-        caller: Caller,
     ) -> Done {
         let file = self.shared.handles.file(handle)?;
         if !file.writes() {
@@ -42,7 +41,7 @@ impl Vfs {
         }
         let inode = &file.inode;
         if kill_priv {
-            self.drop_privileges(inode, caller).await?;
+            self.drop_privileges(inode).await?;
         }
         let bytes: &[u8] = &data.0;
         let turn = inode.turns.share().await;

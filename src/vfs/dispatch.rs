@@ -47,7 +47,7 @@ impl Vfs {
                 self.read(handle, offset, len_bytes).await
             }
             Op::Write { handle, offset, data, kill_priv, .. } => {
-                self.write(handle, offset, data, kill_priv, caller).await
+                self.write(handle, offset, data, kill_priv).await
             }
             Op::Forget { items } => {
                 items.iter().for_each(|(ino, _)| self.shared.inodes.forget(*ino));
@@ -83,14 +83,14 @@ impl Vfs {
                 self.rename((dir, name), (new_dir, new_name), flags, caller).await
             }
             Op::Link { ino, new_dir, new_name } => self.link(ino, new_dir, new_name).await,
-            Op::Open { ino, flags, kill_priv } => self.open(ino, flags, kill_priv, caller).await,
+            Op::Open { ino, flags, kill_priv } => self.open(ino, flags, kill_priv).await,
             Op::Create { dir, name, mode, umask, flags } => {
                 self.create(dir, name, (mode, umask), flags, caller).await
             }
             Op::Tmpfile { dir, mode, umask, flags } => {
                 self.tmpfile(dir, (mode, umask), flags, caller).await
             }
-            Op::Setattr { ino, set } => self.setattr(ino, &set, caller).await,
+            Op::Setattr { ino, set } => self.setattr(ino, &set).await,
             Op::Readdir { handle, offset, len_bytes, plus, .. } => {
                 self.readdir(handle, offset, len_bytes, plus).await
             }

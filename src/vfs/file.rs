@@ -63,17 +63,11 @@ impl Drop for Opening<'_> {
 }
 
 impl Vfs {
-    pub(super) async fn open(
-        self: &Rc<Self>,
-        ino: Ino,
-        flags: u32,
-        kill_priv: bool,
-        caller: Caller,
-    ) -> Done {
+    pub(super) async fn open(self: &Rc<Self>, ino: Ino, flags: u32, kill_priv: bool) -> Done {
         if ino >= Ino::VIRTUAL && writes(flags) {
             return Err(Errno::ACCESS.into());
         }
-        let opened = self.open_known(ino, flags, kill_priv, caller).await;
+        let opened = self.open_known(ino, flags, kill_priv).await;
         let (handle, open_flags, _) = opened.map_err(stale)?;
         self.accessed(ino).await;
         Ok(Reply::Open { handle, open_flags })
@@ -84,7 +78,6 @@ impl Vfs {
         ino: Ino,
         flags: u32,
         kill_priv: bool,
-        caller: Caller,
     ) -> Done<(u64, u32, Attr)> {
         if self.config.read_only && (writes(flags) || has(flags, libc::O_TRUNC)) {
             return Err(Errno::ROFS.into());
@@ -98,7 +91,7 @@ impl Vfs {
                 attr = self.truncate(ino, 0).await?;
             }
             if kill_priv {
-                self.drop_privileges(inode, caller).await?;
+                self.drop_privileges(inode).await?;
             }
         }
         let unchanged = inode.opened(attr.mtime);
@@ -122,26 +115,20 @@ impl Vfs {
                 self.made(ino, attr, flags)
             }
             Err(MetaError::Posix(Errno::EXIST)) if !has(flags, libc::O_EXCL) => {
-                self.open_existing(dir, &name, flags, caller).await
+                self.open_existing(dir, &name, flags).await
             }
             Err(error) => Err(error.into()),
         }
     }
 
     /// Another client was faster: without O_EXCL that is no error.
-    async fn open_existing(
-        self: &Rc<Self>,
-        dir: Ino,
-        name: &[u8],
-        flags: u32,
-        caller: Caller,
-    ) -> Done {
+    async fn open_existing(self: &Rc<Self>, dir: Ino, name: &[u8], flags: u32) -> Done {
         let began = self.shared.changes.now();
         let (ino, attr) = self.meta.lookup(dir, name).await?;
         if attr.kind != FileType::File {
             return Err(Errno::EXIST.into());
         }
-        let (handle, open_flags, attr) = self.open_known(ino, flags, false, caller).await?;
+        let (handle, open_flags, attr) = self.open_known(ino, flags, false).await?;
         let entry = self.entry(ino, attr, began);
         Ok(Reply::Create { entry, handle, open_flags })
     }

@@ -8,7 +8,7 @@ use super::dispatch::Vfs;
 use super::error::Done;
 use super::op::{Caller, Reply};
 use crate::errno::Cause;
-use crate::meta::{Wanted, Who};
+use crate::meta::Wanted;
 use crate::types::{FLAG_APPEND, FLAG_IMMUTABLE, FLAG_SKIP_TRASH, Ino};
 
 /// Numbers of the commands without the bits that tell the size of their argument.
@@ -70,8 +70,7 @@ impl Vfs {
         let nameable = FLAGS.iter().fold(0, |all, (own, ..)| all | own);
         flags |= self.meta.getattr(ino).await?.flags & !nameable;
         let wanted = Wanted { flags: Some(flags), ..Wanted::default() };
-        let who = Who { uid: caller.uid, gid: caller.gid };
-        self.meta.setattr(ino, &wanted, who).await?;
+        self.meta.setattr(ino, &wanted).await?;
         self.changed(ino);
         Ok(Reply::Ioctl { result: 0, data: Box::default() })
     }

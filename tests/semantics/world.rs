@@ -66,23 +66,7 @@ impl Volume {
         let store = folder.path().display().to_string();
         let engine = SqliteFile::open(&folder.path().join(DATABASE), true).expect("a database");
         let time = Time { sec: 1_700_000_000, nsec: 0 };
-        let root = Attr {
-            flags: 0,
-            kind: FileType::Dir,
-            mode: 0o777,
-            uid: 0,
-            gid: 0,
-            atime: time,
-            mtime: time,
-            ctime: time,
-            nlink: 2,
-            length: 4096,
-            rdev: 0,
-            parent: Ino::ROOT,
-            access_acl: 0,
-            default_acl: 0,
-            tier: 0,
-        };
+        let root = Attr::new(FileType::Dir, 0o777, time);
         let trash = Attr { mode: 0o555, ..root.clone() };
         let init = vec![(Ino::ROOT, root), (Ino::TRASH, trash)];
         engine.engine().store_setting("{}".into(), init).await.expect("formatted");

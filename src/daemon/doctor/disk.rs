@@ -1,11 +1,11 @@
-//! The disk of the cache: room, direct I/O, and how long a sync takes.
+//! The disk of the cache: room, and how long a sync takes.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use rustix::fs::{Mode, OFlags, open, statvfs};
+use rustix::fs::statvfs;
 
 use super::Finding;
 
@@ -14,18 +14,20 @@ const FREE_SHARE_MIN: f64 = 0.1;
 /// A sync of 4 KiB that takes longer makes write-back slow, milliseconds.
 const SYNC_MS_MAX: f64 = 20.0;
 const SYNCS: usize = 5;
+const OTHER: &str = "mount with --cache-dir FOLDER, on another disk";
 
 pub fn examine(folder: &Path) -> Vec<Finding> {
     let Some(there) = existing_part(folder) else {
-        return vec![Finding::bad("cache disk", "no folder", "choose one with --cache-dir")];
+        let cure = format!("mkdir -p {}", folder.display());
+        return vec![Finding::bad("cache disk", "no folder", cure)];
     };
     let test = there.join(format!(".jfs-uring-doctor-{}", std::process::id()));
     let writable = File::create_new(&test);
     let found = match writable {
-        Ok(file) => vec![room(&there), direct(&test), syncs(file)],
+        Ok(file) => vec![room(&there), syncs(file)],
         Err(error) => {
             let shown = there.display();
-            let cure = format!("chown $(id -u) {shown}, or choose another with --cache-dir");
+            let cure = format!("chown $(id -u) {shown} (or mount with --cache-dir OTHER-FOLDER)");
             vec![Finding::bad("cache disk", format!("{shown} is not writable: {error}"), cure)]
         }
     };
@@ -47,22 +49,16 @@ fn room(folder: &Path) -> Finding {
             let seen =
                 format!("{gib} GiB free ({:.0} %) below {}", share * 100.0, folder.display());
             if share < FREE_SHARE_MIN {
-                let cure = "free some space, or choose another disk with --cache-dir; nothing is cached below 10 %";
+                let shown = folder.display();
+                let cure = format!(
+                    "delete what `du -xhd1 {shown}` shows to be large, or mount with \
+                     --free-space-ratio 0.02: now nothing is cached below 10 %"
+                );
                 return Finding::poor(what, seen, cure);
             }
             Finding::good(what, seen)
         }
-        Err(error) => Finding::poor(what, error.to_string(), "choose another with --cache-dir"),
-    }
-}
-
-fn direct(test: &Path) -> Finding {
-    match open(test, OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty()) {
-        Ok(_) => Finding::good("direct I/O", "works on the cache disk"),
-        Err(error) => {
-            let cure = "choose a disk with ext4 or xfs with --cache-dir; until then reads go through the page cache";
-            Finding::poor("direct I/O", format!("not on the cache disk: {error}"), cure)
-        }
+        Err(error) => Finding::poor(what, error.to_string(), OTHER),
     }
 }
 
@@ -80,11 +76,11 @@ fn syncs(mut file: File) -> Finding {
             let median_ms = taken[SYNCS / 2];
             let seen = format!("{median_ms:.2} ms for 4 KiB");
             if median_ms > SYNC_MS_MAX {
-                return Finding::poor("sync", seen, "choose a faster disk with --cache-dir");
+                return Finding::poor("sync", seen, OTHER);
             }
             Finding::good("sync", seen)
         }
-        Err(error) => Finding::poor("sync", error.to_string(), "choose another with --cache-dir"),
+        Err(error) => Finding::poor("sync", error.to_string(), OTHER),
     }
 }
 
@@ -97,7 +93,7 @@ mod tests {
     fn a_folder_that_is_not_there_yet_is_judged_by_its_parent() {
         let folder = tempfile::tempdir().unwrap();
         let found = examine(&folder.path().join("not/yet"));
-        assert_eq!(found.len(), 3);
+        assert_eq!(found.len(), 2);
         assert!(found.iter().all(|finding| finding.health != Health::Bad), "{found:?}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }

@@ -10,6 +10,9 @@ use crate::uring;
 /// Oldest kernel that works, and the oldest with FUSE over io_uring.
 const KERNEL_MIN: (u32, u32) = (5, 12);
 const KERNEL_URING: (u32, u32) = (6, 14);
+/// What cures an old kernel.
+const NEWER_KERNEL: &str = "boot Linux 5.12 or later, on Debian: apt-get install linux-image-$(dpkg --print-architecture), then reboot";
+const URING_KERNEL: &str = "boot Linux 6.14 or later for more speed; until then mounts go through /dev/fuse, and nothing need be done";
 /// Descriptors that a busy mount may need: connections, cache folders, blocks being read.
 const FILES_MIN: u64 = 4096;
 /// Locked memory for registered buffers, bytes.
@@ -36,11 +39,11 @@ fn version(release: &str) -> (u32, u32) {
 fn kernel(release: &str) -> Finding {
     let found = version(release);
     if found < KERNEL_MIN {
-        return Finding::bad("kernel", release, "install a kernel of Linux 5.12 or later");
+        return Finding::bad("kernel", release, NEWER_KERNEL);
     }
     if found < KERNEL_URING {
         let seen = format!("{release}: /dev/fuse only, FUSE over io_uring came with 6.14");
-        return Finding::poor("kernel", seen, "install a kernel of Linux 6.14 or later");
+        return Finding::poor("kernel", seen, URING_KERNEL);
     }
     Finding::good("kernel", release)
 }
@@ -54,7 +57,8 @@ fn ring() -> Finding {
             let cure = if is_disabled {
                 "sysctl -w kernel.io_uring_disabled=0"
             } else {
-                "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile"
+                "docker run --security-opt seccomp=PROFILE.json, where PROFILE.json allows \
+                 io_uring_setup, io_uring_enter and io_uring_register"
             };
             Finding::bad("io_uring", format!("refused: {error}"), cure)
         }
@@ -80,10 +84,7 @@ fn fuse_over_uring() -> Finding {
             let seen = "off (a mount by root turns it on)";
             Finding::poor("FUSE over io_uring", seen, format!("echo Y > {switch}"))
         }
-        Err(_) => {
-            let cure = "install a kernel of Linux 6.14 or later; until then /dev/fuse is used";
-            Finding::poor("FUSE over io_uring", "this kernel has none", cure)
-        }
+        Err(_) => Finding::poor("FUSE over io_uring", "this kernel has none", URING_KERNEL),
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Finding {
     pub health: Health,
     /// What was seen.
     pub seen: String,
-    /// A command that cures it; empty when nothing needs to be cured.
+    /// The command, or what to do exactly, that cures it; empty when nothing needs to be cured.
     pub cure: String,
 }
 
@@ -58,10 +58,38 @@ pub fn examine(url: Option<&MetaUrl>, cache_folder: &Path) -> Vec<Finding> {
         match Volume::open(url.clone()) {
             Ok(volume) => found.extend(volume::examine(&volume)),
             Err(failure) => {
-                let cure = "start the server, check the address and META_PASSWORD, or make the volume with `jfs-uring format`";
-                found.push(Finding::bad("metadata", failure.text, cure));
+                found.push(Finding::bad("metadata", failure.text, cure_of_metadata(url)));
             }
         }
     }
     found
+}
+
+/// What to do about metadata that does not open.
+fn cure_of_metadata(url: &MetaUrl) -> String {
+    match url {
+        MetaUrl::Sqlite(path) if !path.exists() => format!("jfs-uring format {url} NAME"),
+        MetaUrl::Redis(_) => {
+            let ask = volume::ask(url);
+            format!("{ask} tells whether it answers; export META_PASSWORD if it wants one")
+        }
+        _ => volume::ask(url),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cures_of_metadata_are_commands() {
+        let cure = |url: &str| cure_of_metadata(&MetaUrl::parse(url).expect("a URL"));
+        assert_eq!(cure("sqlite3:///not/there"), "jfs-uring format sqlite3:///not/there NAME");
+        assert_eq!(cure("sqlite3:///proc/mounts"), "sqlite3 /proc/mounts 'PRAGMA quick_check'");
+        let redis = cure("redis://:hush@host:6379/1");
+        assert!(redis.starts_with("redis-cli -u redis://") && redis.contains("host:6379/1 PING"));
+        assert!(!redis.contains("hush"), "{redis}");
+        let socket = cure("unix://:hush@/run/redis.sock?db=3");
+        assert!(socket.starts_with("redis-cli -s /run/redis.sock PING"), "{socket}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Finding;
-use crate::config::{DIR_QUOTAS, Refusal};
+use crate::config::{DIR_QUOTAS, MetaUrl, Refusal};
 use crate::daemon::volume::Volume;
 use crate::daemon::{Failure, check_storage};
 use crate::meta::Description;
@@ -18,18 +18,36 @@ pub fn examine(volume: &Volume) -> Vec<Finding> {
     found
 }
 
+/// The command that asks where the metadata is without this client, and tells more.
+pub fn ask(url: &MetaUrl) -> String {
+    match url {
+        MetaUrl::Sqlite(path) => format!("sqlite3 {} 'PRAGMA quick_check'", path.display()),
+        MetaUrl::Redis(_) => match url.to_string().strip_prefix("unix://") {
+            Some(socket) => {
+                let socket = socket.split('?').next().unwrap_or(socket);
+                let socket = socket.rsplit_once('@').map_or(socket, |(_, path)| path);
+                format!("redis-cli -s {socket} PING")
+            }
+            None => format!("redis-cli -u {url} PING"),
+        },
+        MetaUrl::Memory(_) => "run the command again: memory is new each time".to_owned(),
+    }
+}
+
 fn features(volume: &Volume) -> Finding {
     let what = "volume";
     if let Err(refusal) = volume.setting.check(false) {
-        return Finding::bad(what, refusal.to_string(), "use the official client");
+        let cure = format!("juicefs mount {} MOUNTPOINT", volume.url);
+        return Finding::bad(what, refusal.to_string(), cure);
     }
     match uring::block_on(async { volume.engines.engine().has_dir_quotas().await }) {
         Ok(false) => Finding::good(what, format!("{} is served", volume.setting.name())),
         Ok(true) => {
             let seen = Refusal::OnlyReadable(DIR_QUOTAS).to_string();
-            Finding::bad(what, seen, "jfs-uring mount --read-only")
+            let cure = format!("jfs-uring mount --read-only {} MOUNTPOINT", volume.url);
+            Finding::bad(what, seen, cure)
         }
-        Err(error) => Finding::bad(what, error.to_string(), "check the server and its log"),
+        Err(error) => Finding::bad(what, error.to_string(), ask(&volume.url)),
     }
 }
 
@@ -50,7 +68,7 @@ fn round_trip(volume: &Volume) -> Finding {
             taken_us.sort_by(f64::total_cmp);
             Finding::good(what, format!("{:.0} µs for a round trip", taken_us[TURNS / 2]))
         }
-        Err(failure) => Finding::bad(what, failure.text, "check the server and its log"),
+        Err(failure) => Finding::bad(what, failure.text, ask(&volume.url)),
     }
 }
 
@@ -64,7 +82,7 @@ fn persistence(volume: &Volume) -> Vec<Finding> {
                 .chain(warnings.into_iter().map(poor))
                 .collect()
         }
-        Err(error) => vec![Finding::bad(what, error.to_string(), "check the server and its log")],
+        Err(error) => vec![Finding::bad(what, error.to_string(), ask(&volume.url))],
     }
 }
 
@@ -76,6 +94,10 @@ fn objects(volume: &Volume) -> Finding {
             let taken_ms = began.elapsed().as_secs_f64() * 1e3;
             Finding::good(what, format!("stored, read and deleted one in {taken_ms:.1} ms"))
         }
-        Err(failure) => Finding::bad(what, failure.text, "check the bucket and its permissions"),
+        Err(failure) => {
+            let bucket = volume.setting.bucket();
+            let cure = format!("mkdir -p {bucket} && chown $(id -u) {bucket} && df -h {bucket}");
+            Finding::bad(what, failure.text, cure)
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::{Meta, SLICE_BATCH, TRIES, node_in, now};
+use crate::limits::FORGOTTEN_TOGETHER_MAX;
 use crate::meta::engine::Local;
 use crate::meta::overlay::overlay;
 use crate::meta::plan::content::{
@@ -213,9 +214,15 @@ impl Slices for Meta {
     ) -> Local<'_, Result<(), MetaError>> {
         Box::pin(async move {
             let forget = slices.into_iter().map(|(id, size)| Mutation::ForgetSlice(id, size));
+            // Last of all: until then whoever takes up the queue does it again.
             let unqueue = files.into_iter().map(|(ino, length)| Mutation::UnqueueFile(ino, length));
-            let mutations = forget.chain(unqueue).collect();
-            self.engine.commit(Commit { mutations, ..Commit::default() }).await?;
+            let all: Vec<_> = forget.chain(unqueue).collect();
+            for some in all.chunks(FORGOTTEN_TOGETHER_MAX) {
+                let commit = Commit { mutations: some.to_vec(), ..Commit::default() };
+                self.engine.commit(commit).await?;
+                // As above: others get a turn.
+                uring::sleep(Duration::ZERO).await;
+            }
             Ok(())
         })
     }

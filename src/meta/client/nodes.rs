@@ -4,7 +4,6 @@ use rustix::io::Errno;
 
 use super::{Meta, node_in, now};
 use crate::meta::engine::EngineError;
-use crate::meta::plan::Who;
 use crate::meta::plan::attr::{Atime, Wanted, setattr, touch};
 use crate::meta::plan::remove::{drop_sustained, forget_sustained};
 use crate::meta::slices::MetaError;
@@ -71,7 +70,7 @@ impl Meta {
     }
 
     /// Change attributes other than the length; the attributes afterwards.
-    pub async fn setattr(&self, ino: Ino, wanted: &Wanted, _who: Who) -> Result<Attr, MetaError> {
+    pub async fn setattr(&self, ino: Ino, wanted: &Wanted) -> Result<Attr, MetaError> {
         let ino = self.real(ino);
         let done = self.decide_warm([Key::Node(ino)], |found| {
             let node = node_in(&found[0])?;

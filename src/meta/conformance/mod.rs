@@ -20,13 +20,16 @@ use crate::types::{Attr, FileType, Ino, Name, Time};
 
 pub(super) use agreement::agrees;
 
-/// Make a volume on an empty database, twice: what is there is not written again.
+/// Make a volume on an empty database, twice: what is there is not written again, but its setting
+/// may be changed.
 pub(super) async fn formats(engine: &dyn Engine) {
     assert_eq!(engine.load_setting().await.unwrap(), None, "an empty database has no setting");
     engine.store_setting("{\"a\":1}".into(), vec![(Ino::ROOT, dir())]).await.unwrap();
     assert_eq!(engine.load_setting().await.unwrap().unwrap(), "{\"a\":1}");
     let other = Attr { uid: 9, ..dir() };
-    engine.store_setting("{}".into(), vec![(Ino::ROOT, other)]).await.unwrap();
+    engine.store_setting("{\"b\":2}".into(), vec![(Ino::ROOT, other)]).await.unwrap();
+    assert_eq!(engine.load_setting().await.unwrap().unwrap(), "{\"a\":1}", "the first stays");
+    engine.store_setting("{}".into(), vec![]).await.unwrap();
     assert_eq!(engine.load_setting().await.unwrap().unwrap(), "{}");
     assert_eq!(node(engine, Ino::ROOT).await, Some(dir()));
     assert!(!engine.describe().await.unwrap().text.is_empty());
@@ -67,21 +70,9 @@ async fn reservations(engine: &dyn Engine) {
 
 fn dir() -> Attr {
     Attr {
-        flags: 0,
-        kind: FileType::Dir,
-        mode: 0o777,
-        uid: 0,
-        gid: 0,
         atime: Time { sec: 4, nsec: 999_999_999 },
         mtime: Time { sec: 5, nsec: 7 },
-        ctime: Time { sec: 6, nsec: 1001 },
-        nlink: 2,
-        length: 4096,
-        rdev: 0,
-        parent: Ino::ROOT,
-        access_acl: 0,
-        default_acl: 0,
-        tier: 0,
+        ..Attr::new(FileType::Dir, 0o777, Time { sec: 6, nsec: 1001 })
     }
 }
 

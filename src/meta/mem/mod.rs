@@ -85,7 +85,9 @@ impl Engine for MemEngine {
         init: Vec<(Ino, Attr)>,
     ) -> Local<'_, Result<(), EngineError>> {
         let mut volume = self.0.volume();
-        volume.setting = Some(json);
+        if init.is_empty() || volume.setting.is_none() {
+            volume.setting = Some(json);
+        }
         for (ino, attr) in init {
             volume.nodes.entry(ino).or_insert(attr);
         }

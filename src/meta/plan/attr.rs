@@ -117,23 +117,7 @@ mod tests {
     #[test]
     fn accesses_move_the_time_when_they_are_due() {
         let at = |sec| Time { sec, nsec: 0 };
-        let mut node = Attr {
-            flags: 0,
-            kind: FileType::File,
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            atime: at(1000),
-            mtime: at(900),
-            ctime: at(900),
-            nlink: 1,
-            length: 0,
-            rdev: 0,
-            parent: Ino::ROOT,
-            access_acl: 0,
-            default_acl: 0,
-            tier: 0,
-        };
+        let mut node = Attr { atime: at(1000), ..Attr::new(FileType::File, 0o644, at(900)) };
         let moves = |node: &Attr, atime, sec| touch(Ino(5), node, atime, at(sec)).is_some();
         assert!(!moves(&node, Atime::Relative, 1002) && moves(&node, Atime::Strict, 1002));
         assert!(!moves(&node, Atime::Strict, 1001));

@@ -7,23 +7,7 @@ use super::*;
 use crate::types::{FLAG_IMMUTABLE, Name};
 
 fn dir(mode: u16) -> Attr {
-    Attr {
-        flags: 0,
-        kind: FileType::Dir,
-        mode,
-        uid: 7,
-        gid: 8,
-        atime: Time::default(),
-        mtime: Time::default(),
-        ctime: Time::default(),
-        nlink: 2,
-        length: 4096,
-        rdev: 0,
-        parent: Ino::ROOT,
-        access_acl: 0,
-        default_acl: 0,
-        tier: 0,
-    }
+    Attr { uid: 7, gid: 8, ..Attr::new(FileType::Dir, mode, Time::default()) }
 }
 
 fn file(uid: u32) -> Attr {

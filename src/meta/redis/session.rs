@@ -53,7 +53,8 @@ pub(super) async fn store_setting(
     for (ino, attr) in init {
         commands.push(words(&[b"SETNX", keys::node(*ino).as_bytes(), &encode_node(attr)]));
     }
-    commands.push(words(&[b"SET", keys::SETTING.as_bytes(), json.as_bytes()]));
+    let set: &[u8] = if init.is_empty() { b"SET" } else { b"SETNX" };
+    commands.push(words(&[set, keys::SETTING.as_bytes(), json.as_bytes()]));
     together(link, keys::SETTING, &commands).await
 }
 

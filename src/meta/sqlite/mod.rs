@@ -5,6 +5,8 @@
 //! own: a wake across cores costs more than the transaction). Does not own POSIX rules.
 
 mod apply;
+mod open;
+mod room;
 mod rows;
 mod schema;
 
@@ -14,12 +16,13 @@ mod tests;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
-use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
+use self::room::{Gauge, Room};
 use super::engine::{Description, DirEntry, Engine, EngineError, Local, Session};
 use super::txn::{Commit, Counter, Key, Outcome, Value};
 use crate::stdx::{Sender, oneshot};
@@ -32,11 +35,21 @@ const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// How often to ask before the engine counts as unavailable: about 30 s, with SQLite's own wait.
 const BUSY_TRIES: usize = 2000;
 
-type Queued = (Commit, Sender<Result<Outcome, EngineError>>);
+/// How long a commit is left to the core that had the connection, before asking again.
+const LEFT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A commit that waits for the connection.
+struct Queued {
+    number: u64,
+    commit: Commit,
+    answer: Sender<Result<Outcome, EngineError>>,
+}
 
 struct Shared {
     base: Mutex<Connection>,
     queue: Mutex<VecDeque<Queued>>,
+    next_number: AtomicU64,
+    gauge: Gauge,
 }
 
 /// A handle of the engine for one core.
@@ -47,23 +60,15 @@ pub struct SqliteEngine(Arc<Shared>);
 pub struct SqliteFile(Arc<Shared>);
 
 impl SqliteFile {
-    /// Open the file at `path`; `create` makes it if it is not there.
+    /// Open the file at `path`; `create` makes it if it is not there. One that can only be read is
+    /// opened for that.
     pub fn open(path: &Path, create: bool) -> Result<Self, EngineError> {
-        if !create && !path.exists() {
-            let advice =
-                format!("{} does not exist; make a volume with `jfs-uring format`", path.display());
-            return Err(EngineError::Refused(advice));
-        }
-        let base = Connection::open(path).map_err(sorted)?;
-        base.set_prepared_statement_cache_capacity(128);
-        // Without it a statement is compiled again whenever a bound value might ask for another plan.
-        base.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(sorted)?;
-        base.execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 10; \
-             PRAGMA wal_autocheckpoint = 8192;",
-        )
-        .map_err(sorted)?;
-        Ok(Self(Arc::new(Shared { base: Mutex::new(base), queue: Mutex::new(VecDeque::new()) })))
+        Ok(Self(Arc::new(Shared {
+            base: Mutex::new(open::connect(path, create)?),
+            queue: Mutex::new(VecDeque::new()),
+            next_number: AtomicU64::new(0),
+            gauge: Gauge::new(path),
+        })))
     }
 
     /// A handle for this core.
@@ -76,12 +81,19 @@ impl SqliteFile {
 fn sorted(error: rusqlite::Error) -> EngineError {
     match &error {
         rusqlite::Error::FromSqlConversionFailure(_, _, reason) => {
-            EngineError::Corrupt { key: "row".into(), reason: reason.to_string() }
+            let damage = reason.downcast_ref::<rows::Damage>();
+            let key = damage.map_or("row", |damage| &damage.row).to_owned();
+            EngineError::Corrupt { key, reason: reason.to_string() }
         }
         _ => match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 EngineError::Unavailable(error.to_string())
             }
+            Some(ErrorCode::ReadOnly) => EngineError::Refused(
+                "the SQLite file can only be read; make it and its folder writable, \
+                 or mount with --read-only"
+                    .into(),
+            ),
             Some(ErrorCode::DiskFull) => EngineError::Full(error.to_string()),
             Some(ErrorCode::NotADatabase) => {
                 EngineError::Refused(format!("not an SQLite file: {error}"))
@@ -103,21 +115,43 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Apply what is queued if nobody else is at it. `Err` while another process has the file.
-    fn combine(&self) -> Result<(), EngineError> {
+    /// Queue a commit; the number to take it back by.
+    fn enqueue(&self, commit: Commit, answer: Sender<Result<Outcome, EngineError>>) -> u64 {
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        self.queue().push_back(Queued { number, commit, answer });
+        number
+    }
+
+    /// Take a commit off the queue, for it must not be done any more; false if it is not there.
+    fn take_back(&self, number: u64) -> bool {
+        let mut queue = self.queue();
+        let before = queue.len();
+        queue.retain(|queued| queued.number != number);
+        queue.len() < before
+    }
+
+    /// Apply what is queued if nobody else is at it; false while another process has the file. Who
+    /// queued it waits and tries again, so that nobody else need care.
+    fn combine(&self) -> bool {
         while !self.queue().is_empty() {
             let base = match self.base.try_lock() {
                 Ok(base) => base,
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 // Its holder looks at the queue again when it is done.
-                Err(TryLockError::WouldBlock) => return Ok(()),
+                Err(TryLockError::WouldBlock) => return true,
             };
             let batch: Vec<Queued> = {
                 let mut queue = self.queue();
                 let count = queue.len().min(BATCH_MAX);
                 queue.drain(..count).collect()
             };
+            let room = self.gauge.room();
+            let batch = if room == Room::ForDeletions { without_growth(batch) } else { batch };
+            if batch.is_empty() {
+                continue;
+            }
             let applied = apply_batch(&base, &batch);
+            room.merge(&base);
             drop(base);
             match applied {
                 Ok(outcomes) => {
@@ -125,28 +159,58 @@ impl Shared {
                     batch
                         .into_iter()
                         .zip(outcomes)
-                        .for_each(|((_, sender), outcome)| sender.send(Ok(outcome)));
+                        .for_each(|(queued, outcome)| queued.answer.send(Ok(outcome)));
                 }
-                Err(error @ EngineError::Unavailable(_)) => {
-                    let mut queue = self.queue();
-                    batch.into_iter().rev().for_each(|queued| queue.push_front(queued));
-                    return Err(error);
+                Err(EngineError::Unavailable(_)) => {
+                    self.put_back(batch);
+                    return false;
                 }
-                // One damaged record must not fail those who shared its batch.
                 Err(_) if batch.len() > 1 => {
-                    let base = self.base();
-                    for queued in batch {
-                        let alone = apply_batch(&base, std::slice::from_ref(&queued));
-                        queued.1.send(alone.map(only));
+                    if !self.one_by_one(batch, room) {
+                        return false;
                     }
                 }
                 Err(error) => {
-                    batch.into_iter().next().expect("a batch is not empty").1.send(Err(error));
+                    let queued = batch.into_iter().next().expect("a batch is not empty");
+                    queued.answer.send(Err(error));
                 }
             }
         }
-        Ok(())
+        true
     }
+
+    /// One damaged record must not fail those who shared its batch; false as [`Self::combine`].
+    fn one_by_one(&self, batch: Vec<Queued>, room: Room) -> bool {
+        let base = self.base();
+        let mut rest = batch.into_iter();
+        while let Some(queued) = rest.next() {
+            let alone = apply_batch(&base, std::slice::from_ref(&queued));
+            if let Err(EngineError::Unavailable(_)) = alone {
+                self.put_back(std::iter::once(queued).chain(rest).collect());
+                return false;
+            }
+            room.merge(&base);
+            queued.answer.send(alone.map(only));
+        }
+        true
+    }
+
+    /// What could not be tried goes back to the head of the queue.
+    fn put_back(&self, batch: Vec<Queued>) {
+        let mut queue = self.queue();
+        batch.into_iter().rev().for_each(|queued| queue.push_front(queued));
+    }
+}
+
+/// Those of a batch that may be done on a full disk; the others are told.
+fn without_growth(batch: Vec<Queued>) -> Vec<Queued> {
+    let (refused, kept): (Vec<_>, _) =
+        batch.into_iter().partition(|queued| room::grows(&queued.commit));
+    for queued in refused {
+        let text = "the last room on the disk of the SQLite file is kept for deletions";
+        queued.answer.send(Err(EngineError::Full(text.into())));
+    }
+    kept
 }
 
 fn only(outcomes: Vec<Outcome>) -> Outcome {
@@ -158,7 +222,7 @@ fn apply_batch(base: &Connection, batch: &[Queued]) -> Result<Vec<Outcome>, Engi
         let mut together = apply::Batch::new(base);
         let outcomes = batch
             .iter()
-            .map(|(commit, _)| together.commit(commit))
+            .map(|queued| together.commit(&queued.commit))
             .collect::<rusqlite::Result<Vec<_>>>()?;
         together.finish()?;
         Ok(outcomes)
@@ -190,34 +254,67 @@ impl SqliteEngine {
         &self,
         job: impl Fn(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, EngineError> {
+        self.patiently(|base| transact(base, &job)).await
+    }
+
+    /// Run `job` until no other process is in its way.
+    async fn patiently<T>(
+        &self,
+        job: impl Fn(&Connection) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
         for _ in 0..BUSY_TRIES {
-            let tried = {
-                let base = self.0.base();
-                transact(&base, &job)
-            };
-            let left_over = self.0.combine();
-            match tried {
+            match self.once(&job) {
                 Err(EngineError::Unavailable(_)) => crate::uring::sleep(BUSY_PAUSE).await,
-                done => return left_over.and(done),
+                done => return done,
             }
         }
         Err(EngineError::Unavailable("another process keeps the file locked".into()))
     }
 
+    fn once<T>(
+        &self,
+        job: impl Fn(&Connection) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let done = job(&self.0.base());
+        // Those who found the connection taken left their commits to whoever had it.
+        self.0.combine();
+        done
+    }
+
+    /// Read without a transaction: answered at once unless another process is in the way.
+    fn read<'a, T: 'a>(
+        &'a self,
+        job: impl Fn(&Connection) -> rusqlite::Result<T> + 'a,
+    ) -> Local<'a, Result<T, EngineError>> {
+        let job = move |base: &Connection| job(base).map_err(sorted);
+        match self.once(&job) {
+            Err(EngineError::Unavailable(_)) => Box::pin(self.patiently(job)),
+            done => Box::pin(std::future::ready(done)),
+        }
+    }
+
     async fn commit_queued(&self, commit: Commit) -> Result<Outcome, EngineError> {
-        let (sender, receiver) = oneshot();
-        self.0.queue().push_back((commit, sender));
+        let (answer, receiver) = oneshot();
+        let number = self.0.enqueue(commit, answer);
         let mut receiver = std::pin::pin!(receiver);
-        for _ in 0..BUSY_TRIES {
-            if self.0.combine().is_ok() {
-                return receiver.await.expect("a queued commit is answered");
-            }
-            // Another core may be the one that gets through.
-            if let Ok(Ok(done)) = crate::uring::timeout(BUSY_PAUSE, receiver.as_mut()).await {
-                return done;
+        let mut tries = 0..BUSY_TRIES;
+        loop {
+            // The core that had the connection may find the file taken, and then asks no more.
+            let pause = if self.0.combine() {
+                LEFT_PAUSE
+            } else if tries.next().is_some() {
+                BUSY_PAUSE
+            } else if self.0.take_back(number) {
+                let text = "another process keeps the file locked";
+                return Err(EngineError::Unavailable(text.into()));
+            } else {
+                // It is being applied right now.
+                LEFT_PAUSE
+            };
+            if let Ok(answered) = crate::uring::timeout(pause, receiver.as_mut()).await {
+                return answered.expect("a queued commit is answered");
             }
         }
-        Err(EngineError::Unavailable("another process keeps the file locked".into()))
     }
 }
 
@@ -244,30 +341,25 @@ fn listed(base: &Connection, dir: Ino, with_attr: bool) -> rusqlite::Result<Vec<
         if with_attr { rows::NODE_COLUMNS } else { "NULL" },
         if with_attr { "LEFT JOIN jfs_node n ON n.inode = e.inode" } else { "" }
     );
-    base.prepare_cached(&sql)?
+    let found = base
+        .prepare_cached(&sql)?
         .query_map([dir.0 as i64], |row| {
             let number: u8 = row.get(1)?;
+            let ino = Ino(row.get::<_, i64>(2)? as u64);
             Ok(DirEntry {
                 name: rows::bytes(row, 0)?,
                 kind: FileType::from_number(number).unwrap_or(FileType::File),
-                ino: Ino(row.get::<_, i64>(2)? as u64),
-                attr: rows::node_at(row, 3)?,
+                ino,
+                attr: rows::at(|| rows::node_row(ino), rows::node_at(row, 3))?,
             })
         })?
-        .collect()
+        .collect();
+    rows::at(|| format!("jfs_edge parent={dir}"), found)
 }
 
 impl Engine for SqliteEngine {
     fn fetch<'a>(&'a self, keys: &'a [Key]) -> Local<'a, Result<Vec<Value>, EngineError>> {
-        let found = {
-            let base = self.0.base();
-            keys.iter().map(|key| fetch_one(&base, key)).collect::<rusqlite::Result<Vec<_>>>()
-        };
-        let left_over = self.0.combine();
-        Box::pin(std::future::ready(match left_over {
-            Ok(()) | Err(EngineError::Unavailable(_)) => found.map_err(sorted),
-            Err(error) => Err(error),
-        }))
+        self.read(|base| keys.iter().map(|key| fetch_one(base, key)).collect())
     }
 
     fn commit(&self, commit: Commit) -> Local<'_, Result<Outcome, EngineError>> {
@@ -275,8 +367,7 @@ impl Engine for SqliteEngine {
     }
 
     fn list(&self, dir: Ino, with_attr: bool) -> Local<'_, Result<Vec<DirEntry>, EngineError>> {
-        let found = listed(&self.0.base(), dir, with_attr).map_err(sorted);
-        Box::pin(std::future::ready(self.0.combine().and(found)))
+        self.read(move |base| listed(base, dir, with_attr))
     }
 
     fn reserve(&self, counter: Counter, n: i64) -> Local<'_, Result<i64, EngineError>> {
@@ -284,24 +375,15 @@ impl Engine for SqliteEngine {
     }
 
     fn load_setting(&self) -> Local<'_, Result<Option<String>, EngineError>> {
-        let found = {
-            let base = self.0.base();
-            base.query_row(
-                "SELECT count(*) FROM sqlite_master WHERE name = 'jfs_setting'",
-                [],
-                |row| row.get::<_, i64>(0),
-            )
-            .and_then(|tables| {
-                if tables == 0 {
-                    return Ok(None);
-                }
-                base.query_row("SELECT value FROM jfs_setting WHERE name = 'format'", [], |row| {
-                    row.get(0)
-                })
-                .optional()
-            })
-        };
-        Box::pin(std::future::ready(found.map_err(sorted)))
+        self.read(|base| {
+            let sql = "SELECT count(*) FROM sqlite_master WHERE name = 'jfs_setting'";
+            if base.query_row(sql, [], |row| row.get::<_, i64>(0))? == 0 {
+                return Ok(None);
+            }
+            let sql = "SELECT value FROM jfs_setting WHERE name = 'format'";
+            let found = base.query_row(sql, [], |row| row.get(0)).optional();
+            rows::at(|| "jfs_setting name=format".to_owned(), found)
+        })
     }
 
     fn store_setting(
@@ -311,7 +393,9 @@ impl Engine for SqliteEngine {
     ) -> Local<'_, Result<(), EngineError>> {
         Box::pin(self.with(move |base| {
             base.execute_batch(schema::SCHEMA)?;
-            base.execute("INSERT OR REPLACE INTO jfs_setting VALUES ('format', ?)", [&json])?;
+            let or = if init.is_empty() { "REPLACE" } else { "IGNORE" };
+            let sql = format!("INSERT OR {or} INTO jfs_setting VALUES ('format', ?)");
+            base.execute(&sql, [&json])?;
             for (ino, attr) in &init {
                 if rows::node(base, *ino)?.is_none() {
                     rows::put_node(base, *ino, attr)?;
@@ -348,8 +432,9 @@ impl Engine for SqliteEngine {
     }
 
     fn sessions(&self) -> Local<'_, Result<Vec<Session>, EngineError>> {
-        Box::pin(self.with(|base| {
-            base.prepare_cached("SELECT sid, expire, info FROM jfs_session2 ORDER BY sid")?
+        self.read(|base| {
+            let found = base
+                .prepare_cached("SELECT sid, expire, info FROM jfs_session2 ORDER BY sid")?
                 .query_map([], |row| {
                     Ok(Session {
                         sid: row.get::<_, i64>(0)? as u64,
@@ -357,8 +442,9 @@ impl Engine for SqliteEngine {
                         info: String::from_utf8_lossy(&rows::bytes(row, 2)?).into_owned(),
                     })
                 })?
-                .collect()
-        }))
+                .collect();
+            rows::at(|| "jfs_session2".to_owned(), found)
+        })
     }
 
     fn queued_files(
@@ -366,13 +452,15 @@ impl Engine for SqliteEngine {
         before: i64,
         limit: usize,
     ) -> Local<'_, Result<Vec<(Ino, u64)>, EngineError>> {
-        Box::pin(self.with(move |base| {
-            base.prepare_cached("SELECT inode, length FROM jfs_delfile WHERE expire < ? LIMIT ?")?
+        self.read(move |base| {
+            let found = base
+                .prepare_cached("SELECT inode, length FROM jfs_delfile WHERE expire < ? LIMIT ?")?
                 .query_map(params![before, limit as i64], |row| {
                     Ok((Ino(row.get::<_, i64>(0)? as u64), row.get::<_, i64>(1)? as u64))
                 })?
-                .collect()
-        }))
+                .collect();
+            rows::at(|| "jfs_delfile".to_owned(), found)
+        })
     }
 
     fn win_job(
@@ -393,10 +481,10 @@ impl Engine for SqliteEngine {
     }
 
     fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>> {
-        Box::pin(self.with(|base| {
+        self.read(|base| {
             let sql = "SELECT EXISTS (SELECT 1 FROM jfs_dir_quota)";
             base.prepare_cached(sql)?.query_row([], |row| row.get(0))
-        }))
+        })
     }
 
     fn describe(&self) -> Local<'_, Result<Description, EngineError>> {

@@ -1,7 +1,7 @@
 //! Rows to values and back: one SQL statement per thing, each prepared once.
 
-use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, Result, Row, params};
+use rusqlite::types::{Type, ValueRef};
+use rusqlite::{Connection, Error, OptionalExtension, Result, Row, params};
 
 use crate::meta::record::{decode_slices, encode_slice};
 use crate::meta::txn::{Counter, Flock, LockOwner, Plock};
@@ -16,9 +16,41 @@ macro_rules! node_columns {
 
 pub(super) const NODE_COLUMNS: &str = node_columns!();
 
-/// A damaged row, as an error of the column.
-fn damaged(column: usize, reason: String) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, reason.into())
+/// A row that cannot be read: which one, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub(super) struct Damage {
+    /// Table and key, as `jfs_node inode=1`.
+    pub row: String,
+    reason: String,
+}
+
+fn conversion(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::FromSqlConversionFailure(column, Type::Blob, Box::new(error))
+}
+
+/// A damaged row, as an error of the column; whoever knows the row names it by [`at`].
+fn damaged(column: usize, reason: String) -> Error {
+    conversion(column, Damage { row: String::new(), reason })
+}
+
+/// Name the row that a value was read from, where it is the value that is wrong.
+pub(super) fn at<T>(row: impl FnOnce() -> String, found: Result<T>) -> Result<T> {
+    found.map_err(|error| {
+        let (column, reason) = match &error {
+            Error::FromSqlConversionFailure(column, _, inner) => {
+                match inner.downcast_ref::<Damage>() {
+                    Some(known) if !known.row.is_empty() => return error,
+                    _ => (*column, inner.to_string()),
+                }
+            }
+            Error::InvalidColumnType(column, ..) | Error::IntegralValueOutOfRange(column, _) => {
+                (*column, error.to_string())
+            }
+            _ => return error,
+        };
+        conversion(column, Damage { row: row(), reason })
+    })
 }
 
 /// Bytes of a column whatever storage class an appended blob has taken.
@@ -74,10 +106,21 @@ pub(super) fn node_at(row: &Row<'_>, first: usize) -> Result<Option<Attr>> {
     }))
 }
 
+/// What a node's row is called.
+pub(super) fn node_row(ino: Ino) -> String {
+    format!("jfs_node inode={ino}")
+}
+
+/// What a name's row is called.
+pub(super) fn entry_row(dir: Ino, name: &[u8]) -> String {
+    format!("jfs_edge parent={dir} name={:?}", name.escape_ascii().to_string())
+}
+
 pub(super) fn node(base: &Connection, ino: Ino) -> Result<Option<Attr>> {
     let sql = concat!("SELECT ", node_columns!(), " FROM jfs_node n WHERE inode = ?");
     let mut found = base.prepare_cached(sql)?;
-    Ok(found.query_row([ino.0 as i64], |row| node_at(row, 0)).optional()?.flatten())
+    let found = found.query_row([ino.0 as i64], |row| node_at(row, 0)).optional();
+    Ok(at(|| node_row(ino), found)?.flatten())
 }
 
 pub(super) fn put_node(base: &Connection, ino: Ino, attr: &Attr) -> Result<()> {
@@ -118,11 +161,13 @@ pub(super) fn put_node(base: &Connection, ino: Ino, attr: &Attr) -> Result<()> {
 }
 
 pub(super) fn entry(base: &Connection, dir: Ino, name: &[u8]) -> Result<Option<(FileType, Ino)>> {
-    base.prepare_cached("SELECT type, inode FROM jfs_edge WHERE parent = ? AND name = ?")?
+    let found = base
+        .prepare_cached("SELECT type, inode FROM jfs_edge WHERE parent = ? AND name = ?")?
         .query_row(params![dir.0 as i64, name], |row| {
             Ok((kind_at(row, 0)?, Ino(row.get::<_, i64>(1)? as u64)))
         })
-        .optional()
+        .optional();
+    at(|| entry_row(dir, name), found)
 }
 
 pub(super) fn entry_node(
@@ -135,33 +180,41 @@ pub(super) fn entry_node(
         node_columns!(),
         " FROM jfs_edge e LEFT JOIN jfs_node n ON n.inode = e.inode WHERE e.parent = ? AND e.name = ?"
     );
-    base.prepare_cached(sql)?
+    let found = base
+        .prepare_cached(sql)?
         .query_row(params![dir.0 as i64, name], |row| {
-            Ok((kind_at(row, 0)?, Ino(row.get::<_, i64>(1)? as u64), node_at(row, 2)?))
+            let ino = Ino(row.get::<_, i64>(1)? as u64);
+            Ok((kind_at(row, 0)?, ino, at(|| node_row(ino), node_at(row, 2))?))
         })
-        .optional()
+        .optional();
+    at(|| entry_row(dir, name), found)
 }
 
 pub(super) fn chunk(base: &Connection, ino: Ino, index: u32) -> Result<Vec<SliceRecord>> {
     let found = base
         .prepare_cached("SELECT slices FROM jfs_chunk WHERE inode = ? AND indx = ?")?
-        .query_row(params![ino.0 as i64, index], |row| bytes(row, 0))
-        .optional()?;
-    decode_slices(&found.unwrap_or_default())
-        .map_err(|reason| damaged(0, format!("c{ino}_{index}: {reason}")))
+        .query_row(params![ino.0 as i64, index], |row| {
+            decode_slices(&bytes(row, 0)?).map_err(|reason| damaged(0, reason.to_string()))
+        })
+        .optional();
+    let found = at(|| format!("jfs_chunk inode={ino} indx={index}"), found)?;
+    Ok(found.unwrap_or_default())
 }
 
 pub(super) fn chunks(base: &Connection, ino: Ino) -> Result<Vec<u32>> {
-    base.prepare_cached("SELECT indx FROM jfs_chunk WHERE inode = ? ORDER BY indx")?
+    let found = base
+        .prepare_cached("SELECT indx FROM jfs_chunk WHERE inode = ? ORDER BY indx")?
         .query_map([ino.0 as i64], |row| row.get(0))?
-        .collect()
+        .collect();
+    at(|| format!("jfs_chunk inode={ino}"), found)
 }
 
 pub(super) fn slice_ref(base: &Connection, id: SliceId) -> Result<i64> {
-    base.prepare_cached("SELECT refs FROM jfs_chunk_ref WHERE chunkid = ?")?
+    let found = base
+        .prepare_cached("SELECT refs FROM jfs_chunk_ref WHERE chunkid = ?")?
         .query_row([id as i64], |row| row.get(0))
-        .optional()
-        .map(Option::unwrap_or_default)
+        .optional();
+    at(|| format!("jfs_chunk_ref chunkid={id}"), found).map(Option::unwrap_or_default)
 }
 
 /// Append records to a chunk's list; without `make` only where there is a list.
@@ -197,38 +250,45 @@ pub(super) fn counter_name(counter: Counter) -> (&'static str, i64) {
 
 pub(super) fn counter(base: &Connection, counter: Counter) -> Result<i64> {
     let (name, ahead) = counter_name(counter);
-    let found: Option<i64> = base
+    let found = base
         .prepare_cached("SELECT value FROM jfs_counter WHERE name = ?")?
-        .query_row([name], |row| row.get(0))
-        .optional()?;
+        .query_row([name], |row| row.get::<_, i64>(0))
+        .optional();
+    let found = at(|| format!("jfs_counter name={name}"), found)?;
     Ok(found.map_or(0, |value| value + ahead))
 }
 
 pub(super) fn add(base: &Connection, counter: Counter, n: i64) -> Result<i64> {
     let (name, ahead) = counter_name(counter);
-    base.prepare_cached(
+    let sum = base.prepare_cached(
         "INSERT INTO jfs_counter VALUES (?1, ?2 - ?3) ON CONFLICT (name) DO UPDATE SET value = value + ?2 RETURNING value",
     )?
-    .query_row(params![name, n, ahead], |row| row.get::<_, i64>(0))
-    .map(|value| value + ahead)
+    .query_row(params![name, n, ahead], |row| row.get::<_, i64>(0));
+    Ok(at(|| format!("jfs_counter name={name}"), sum)? + ahead)
 }
 
 pub(super) fn flocks(base: &Connection, ino: Ino) -> Result<Vec<Flock>> {
-    base.prepare_cached(
-        "SELECT sid, owner, ltype FROM jfs_flock WHERE inode = ? ORDER BY sid, owner",
-    )?
-    .query_map([ino.0 as i64], |row| {
-        Ok(Flock { owner: owner_at(row)?, exclusive: row.get::<_, u8>(2)? == b'W' })
-    })?
-    .collect()
+    let found = base
+        .prepare_cached(
+            "SELECT sid, owner, ltype FROM jfs_flock WHERE inode = ? ORDER BY sid, owner",
+        )?
+        .query_map([ino.0 as i64], |row| {
+            Ok(Flock { owner: owner_at(row)?, exclusive: row.get::<_, u8>(2)? == b'W' })
+        })?
+        .collect();
+    at(|| format!("jfs_flock inode={ino}"), found)
 }
 
 pub(super) fn plocks(base: &Connection, ino: Ino) -> Result<Vec<Plock>> {
-    base.prepare_cached(
-        "SELECT sid, owner, records FROM jfs_plock WHERE inode = ? ORDER BY sid, owner",
-    )?
-    .query_map([ino.0 as i64], |row| Ok(Plock { owner: owner_at(row)?, records: bytes(row, 2)? }))?
-    .collect()
+    let found = base
+        .prepare_cached(
+            "SELECT sid, owner, records FROM jfs_plock WHERE inode = ? ORDER BY sid, owner",
+        )?
+        .query_map([ino.0 as i64], |row| {
+            Ok(Plock { owner: owner_at(row)?, records: bytes(row, 2)? })
+        })?
+        .collect();
+    at(|| format!("jfs_plock inode={ino}"), found)
 }
 
 fn owner_at(row: &Row<'_>) -> Result<LockOwner> {
@@ -237,17 +297,21 @@ fn owner_at(row: &Row<'_>) -> Result<LockOwner> {
 
 /// Parents of an inode: SQL engines have no table of them, the entries tell.
 pub(super) fn parents(base: &Connection, ino: Ino) -> Result<Vec<(Ino, i64)>> {
-    base.prepare_cached(
-        "SELECT parent, count(*) FROM jfs_edge WHERE inode = ? GROUP BY parent ORDER BY parent",
-    )?
-    .query_map([ino.0 as i64], |row| Ok((Ino(row.get::<_, i64>(0)? as u64), row.get(1)?)))?
-    .collect()
+    let found = base
+        .prepare_cached(
+            "SELECT parent, count(*) FROM jfs_edge WHERE inode = ? GROUP BY parent ORDER BY parent",
+        )?
+        .query_map([ino.0 as i64], |row| Ok((Ino(row.get::<_, i64>(0)? as u64), row.get(1)?)))?
+        .collect();
+    at(|| format!("jfs_edge inode={ino}"), found)
 }
 
 pub(super) fn xattr(base: &Connection, ino: Ino, name: &[u8]) -> Result<Option<Box<[u8]>>> {
-    base.prepare_cached("SELECT value FROM jfs_xattr WHERE inode = ? AND name = ?")?
+    let found = base
+        .prepare_cached("SELECT value FROM jfs_xattr WHERE inode = ? AND name = ?")?
         .query_row(params![ino.0 as i64, text(name)], |row| bytes(row, 0))
-        .optional()
+        .optional();
+    at(|| format!("jfs_xattr inode={ino} name={:?}", text(name)), found)
 }
 
 /// Attribute names are TEXT there; the kernel only passes names that it has checked as strings.
@@ -256,15 +320,19 @@ pub(super) fn text(name: &[u8]) -> String {
 }
 
 pub(super) fn xattr_names(base: &Connection, ino: Ino) -> Result<Vec<Name>> {
-    base.prepare_cached("SELECT name FROM jfs_xattr WHERE inode = ? ORDER BY name")?
+    let found = base
+        .prepare_cached("SELECT name FROM jfs_xattr WHERE inode = ? ORDER BY name")?
         .query_map([ino.0 as i64], |row| bytes(row, 0))?
-        .collect()
+        .collect();
+    at(|| format!("jfs_xattr inode={ino}"), found)
 }
 
 pub(super) fn symlink(base: &Connection, ino: Ino) -> Result<Option<Name>> {
-    base.prepare_cached("SELECT target FROM jfs_symlink WHERE inode = ?")?
+    let found = base
+        .prepare_cached("SELECT target FROM jfs_symlink WHERE inode = ?")?
         .query_row([ino.0 as i64], |row| bytes(row, 0))
-        .optional()
+        .optional();
+    at(|| format!("jfs_symlink inode={ino}"), found)
 }
 
 pub(super) fn dir_len(base: &Connection, dir: Ino) -> Result<u64> {

@@ -15,23 +15,7 @@ fn fresh() -> (tempfile::TempDir, Rc<dyn Engine>) {
 }
 
 fn dir() -> Attr {
-    Attr {
-        flags: 0,
-        kind: FileType::Dir,
-        mode: 0o777,
-        uid: 0,
-        gid: 0,
-        atime: Time::default(),
-        mtime: Time { sec: 5, nsec: 7 },
-        ctime: Time::default(),
-        nlink: 2,
-        length: 4096,
-        rdev: 0,
-        parent: Ino::ROOT,
-        access_acl: 0,
-        default_acl: 0,
-        tier: 0,
-    }
+    Attr { mtime: Time { sec: 5, nsec: 7 }, ..Attr::new(FileType::Dir, 0o777, Time::default()) }
 }
 
 fn name(text: &str) -> Name {
@@ -171,4 +155,116 @@ fn agrees_with_the_reference() {
             agrees(&*reference, &*engine, seed).await;
         });
     }
+}
+
+/// A volume with one damaged value, put there by `sql`.
+fn damaged(sql: &str) -> (tempfile::TempDir, Rc<dyn Engine>) {
+    let (folder, engine) = fresh();
+    block_on(engine.commit(create("a", 2))).unwrap();
+    let other = Connection::open(folder.path().join("meta.db")).unwrap();
+    other.execute_batch(sql).unwrap();
+    (folder, engine)
+}
+
+#[test]
+fn damage_is_told_with_its_table_and_key() {
+    let push = Mutation::PushSlices(Ino(2), 3, vec![]);
+    let entry = Key::EntryNode(Ino::ROOT, name("a"));
+    for (sql, key, row) in [
+        ("UPDATE jfs_node SET type = 9 WHERE inode = 2", Key::Node(Ino(2)), "jfs_node inode=2"),
+        ("UPDATE jfs_node SET mode = 'x' WHERE inode = 2", entry.clone(), "jfs_node inode=2"),
+        ("UPDATE jfs_edge SET type = 0", entry, "jfs_edge parent=1 name=\"a\""),
+        (
+            "UPDATE jfs_counter SET value = 'x'",
+            Key::Counter(Counter::UsedSpace),
+            "jfs_counter name=usedSpace",
+        ),
+        (
+            "INSERT INTO jfs_chunk VALUES (1, 2, 3, x'00')",
+            Key::Chunk(Ino(2), 3),
+            "jfs_chunk inode=2 indx=3",
+        ),
+        ("INSERT INTO jfs_symlink VALUES (2, 7)", Key::Symlink(Ino(2)), "jfs_symlink inode=2"),
+    ] {
+        let (_folder, engine) = damaged(sql);
+        match block_on(engine.fetch(&[key])).unwrap_err() {
+            EngineError::Corrupt { key, reason } => {
+                assert_eq!(key, row, "{sql}");
+                assert!(!reason.is_empty());
+            }
+            other => panic!("{sql}: {other}"),
+        }
+        // What is not damaged goes on.
+        let mutations = vec![push.clone()];
+        block_on(engine.commit(Commit { mutations, ..Commit::default() })).unwrap();
+    }
+    let (_folder, engine) = damaged("UPDATE jfs_node SET type = 9 WHERE inode = 2");
+    let listed = block_on(engine.list(Ino::ROOT, true)).unwrap_err();
+    assert!(listed.to_string().contains("jfs_node inode=2"), "{listed}");
+    let expects = vec![Expect::Node(Ino(2), FileType::File)];
+    let told = block_on(engine.commit(Commit { expects, ..Commit::default() })).unwrap_err();
+    assert!(told.to_string().contains("jfs_node inode=2"), "{told}");
+}
+
+/// A volume whose file another process keeps.
+fn kept() -> (tempfile::TempDir, SqliteEngine, Connection) {
+    let (folder, _engine) = fresh();
+    let path = folder.path().join("meta.db");
+    let engine = SqliteEngine(SqliteFile::open(&path, false).unwrap().0);
+    let other = Connection::open(path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    (folder, engine, other)
+}
+
+#[test]
+fn who_shares_a_batch_with_damage_waits_for_a_file_that_is_taken() {
+    let (_folder, engine, other) = kept();
+    let shared = &engine.0;
+    let mut answers = Vec::new();
+    for number in 0..3 {
+        let (answer, receiver) = oneshot();
+        shared.enqueue(create(&number.to_string(), 2 + number), answer);
+        answers.push(receiver);
+    }
+    let batch = shared.queue().drain(..).collect();
+    assert!(!shared.one_by_one(batch, Room::Plenty), "the file is taken");
+    let waiting: Vec<_> = shared.queue().iter().map(|queued| queued.number).collect();
+    assert_eq!(waiting, [0, 1, 2], "nobody is told, and the order is kept");
+    other.execute_batch("COMMIT").unwrap();
+    assert!(shared.combine());
+    for answer in answers {
+        let done = block_on(answer).expect("answered").expect("no error");
+        assert!(matches!(done, Outcome::Applied(_)));
+    }
+}
+
+#[test]
+fn what_is_read_while_the_file_is_taken_is_read() {
+    let (_folder, engine, other) = kept();
+    let (answer, receiver) = oneshot();
+    let number = engine.0.enqueue(create("a", 2), answer);
+    let listed = block_on(engine.list(Ino::ROOT, true)).unwrap();
+    assert_eq!(listed, [], "the commit of another core waits, and is in nobody's way");
+    assert!(engine.0.take_back(number));
+    assert!(!engine.0.take_back(number), "it is gone");
+    other.execute_batch("COMMIT").unwrap();
+    assert!(engine.0.combine());
+    assert!(block_on(receiver).is_err(), "what was taken back is never done");
+    assert_eq!(block_on(engine.list(Ino::ROOT, true)).unwrap(), []);
+}
+
+#[test]
+fn a_commit_left_to_a_core_that_gives_up_is_done() {
+    let (_folder, engine, other) = kept();
+    // The other core has the connection, finds the file taken, and does not come back.
+    let held = engine.0.base();
+    let shared = Arc::clone(&engine.0);
+    let waits =
+        std::thread::spawn(move || block_on(SqliteEngine(shared).commit(create("a", 2))).unwrap());
+    while engine.0.queue().is_empty() {
+        std::thread::yield_now();
+    }
+    drop(held);
+    other.execute_batch("COMMIT").unwrap();
+    assert!(matches!(waits.join().unwrap(), Outcome::Applied(_)));
 }

@@ -8,12 +8,12 @@ use crate::meta::plan::content::{KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE, fallocate, t
 use crate::stdx::Chance;
 use crate::types::{CHUNK_BYTES, SliceId};
 
-async fn made(meta: &Meta, name: &[u8]) -> Ino {
+pub(super) async fn made(meta: &Meta, name: &[u8]) -> Ino {
     meta.create(Ino::ROOT, name, &new(FileType::File), ROOT).await.unwrap().ino
 }
 
 /// A slice of 9000 bytes at the start of a chunk.
-async fn written(meta: &Meta, ino: Ino, chunk: u32) -> SliceId {
+pub(super) async fn written(meta: &Meta, ino: Ino, chunk: u32) -> SliceId {
     let id = meta.next_slice_id().await.unwrap();
     let record = SliceRecord { pos: 0, id, size: 9000, off: 0, len: 9000 };
     let slices = NewSlices { ino, chunk, records: vec![record], mtime: Time::default() };

@@ -174,7 +174,7 @@ impl Life {
                 let file = self.file(&names);
                 let flags = self.pick(&[0, 0, 0, crate::types::FLAG_SKIP_TRASH]);
                 let wanted = Wanted { uid: Some(5), flags: Some(flags), ..Wanted::default() };
-                format!("setattr {file}: {}", told(&self.meta().setattr(file, &wanted, ROOT).await))
+                format!("setattr {file}: {}", told(&self.meta().setattr(file, &wanted).await))
             }
             _ => self.open_and_close(&names).await,
         };

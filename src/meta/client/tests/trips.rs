@@ -1,17 +1,22 @@
 //! Operations on a volume in memory, and how often they ask the engine: a round trip each.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 
 use super::*;
 use crate::meta::engine::{Description, DirEntry, EngineError, Local, Session};
 use crate::meta::mem::MemBase;
 use crate::meta::plan::rename::EXCHANGE;
 
+/// Commits of another client, each of which comes before one of ours.
+type Rivals = Rc<RefCell<VecDeque<Commit>>>;
+
 /// An engine that counts what changes and asks for metadata.
 struct Counting {
     engine: Rc<dyn Engine>,
     trips: Rc<Cell<usize>>,
     mutations: Rc<Cell<usize>>,
+    rivals: Rivals,
 }
 
 impl Counting {
@@ -28,7 +33,13 @@ impl Engine for Counting {
 
     fn commit(&self, commit: Commit) -> Local<'_, Result<Outcome, EngineError>> {
         self.mutations.set(self.mutations.get() + commit.mutations.len());
-        self.count().commit(commit)
+        let rival = self.rivals.borrow_mut().pop_front();
+        Box::pin(async move {
+            if let Some(rival) = rival {
+                self.engine.commit(rival).await?;
+            }
+            self.count().commit(commit).await
+        })
     }
 
     fn list(&self, dir: Ino, with_attr: bool) -> Local<'_, Result<Vec<DirEntry>, EngineError>> {
@@ -94,6 +105,7 @@ pub(super) struct Volume {
     base: MemBase,
     trips: Rc<Cell<usize>>,
     mutations: Rc<Cell<usize>>,
+    rivals: Rivals,
     trash_days: u64,
 }
 
@@ -102,7 +114,8 @@ impl Volume {
         let base = MemBase::new();
         let init = vec![(Ino::ROOT, root()), (Ino::TRASH, Attr { mode: 0o555, ..root() })];
         base.engine().store_setting("{}".into(), init).await.unwrap();
-        Self { base, trips: Rc::default(), mutations: Rc::default(), trash_days }
+        let (trips, mutations, rivals) = (Rc::default(), Rc::default(), Rc::default());
+        Self { base, trips, mutations, rivals, trash_days }
     }
 
     pub(super) fn mount(&self) -> Rc<Meta> {
@@ -110,9 +123,15 @@ impl Volume {
             engine: self.base.engine(),
             trips: Rc::clone(&self.trips),
             mutations: Rc::clone(&self.mutations),
+            rivals: Rc::clone(&self.rivals),
         };
         let shared = MetaShared::new(Ino::ROOT, false, self.trash_days, Rules::default());
         Meta::new(Rc::new(engine), shared)
+    }
+
+    /// Another client's commits, each right before one of the next of every mount here.
+    pub(super) fn rivals(&self, commits: impl IntoIterator<Item = Commit>) {
+        self.rivals.borrow_mut().extend(commits);
     }
 
     /// Round trips of what is done.

@@ -12,7 +12,7 @@ use redis::{Cmd, Parser, Value};
 use crate::meta::engine::Engine;
 use crate::meta::redis::{RedisAddress, RedisServer};
 use crate::meta::txn::{Commit, Outcome};
-use crate::types::{Attr, FileType, Ino, Name, Time};
+use crate::types::{Attr, FileType, Name, Time};
 
 pub(in crate::meta) struct TestServer {
     child: Child,
@@ -154,23 +154,7 @@ fn shown(value: &Value) -> String {
 }
 
 pub(super) fn dir() -> Attr {
-    Attr {
-        flags: 0,
-        kind: FileType::Dir,
-        mode: 0o777,
-        uid: 0,
-        gid: 0,
-        atime: Time::default(),
-        mtime: Time { sec: 5, nsec: 7 },
-        ctime: Time::default(),
-        nlink: 2,
-        length: 4096,
-        rdev: 0,
-        parent: Ino::ROOT,
-        access_acl: 0,
-        default_acl: 0,
-        tier: 0,
-    }
+    Attr { mtime: Time { sec: 5, nsec: 7 }, ..Attr::new(FileType::Dir, 0o777, Time::default()) }
 }
 
 pub(super) fn file() -> Attr {
