@@ -52,6 +52,12 @@ pub const REDIS_REQUESTS_MAX: usize = 1 << 12;
 pub const REDIS_LIST_PAGE: usize = 4096;
 /// Chunks that one call tries one by one for a list.
 pub const REDIS_CHUNKS_TRIED_MAX: usize = 1 << 14;
+/// Requests over HTTP in work, all cores together; one more waits for its turn.
+pub const NET_REQUESTS_MAX: usize = 1 << 10;
+/// Connections to one bucket that are kept open without use.
+pub const STORE_CONNECTIONS_IDLE_MAX: usize = 64;
+/// Requests to one bucket at a time; the bucket's own words make it fewer.
+pub const BUCKET_REQUESTS_MAX: usize = 256;
 
 // Every open file needs a record of its inode, and room must be found among those not open.
 const _: () = assert!(INODES_MAX >= 2 * HANDLES_MAX);
@@ -65,3 +71,5 @@ const _: () = assert!(XATTR_NAME_BYTES_MAX <= NAME_BYTES_MAX);
 const _: () = assert!(LISTING_CHANGES_MAX < LISTED_NAMES_MAX);
 // A full batch leaves commits waiting for the next one.
 const _: () = assert!(REDIS_COMMITS_WAITING_MAX >= 2 * REDIS_BATCH_COMMITS_MAX);
+// One bucket does not take all places of the network.
+const _: () = assert!(NET_REQUESTS_MAX >= 2 * BUCKET_REQUESTS_MAX);

@@ -7,13 +7,18 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{parse_duration, parse_size};
+use crate::config::{parse_duration, parse_mbps, parse_size};
 
 const CACHE: &str = "Cache and buffers";
 const META: &str = "Metadata";
 const KERNEL: &str = "Kernel caches";
 const STORE: &str = "Object store";
 const LOG: &str = "Log";
+
+/// Where secrets of the command line are moved to, out of the list of processes.
+pub const SECRET_KEY_ENV: &str = "JFS_URING_SECRET_KEY";
+/// Where a session token is moved to.
+pub const SESSION_TOKEN_ENV: &str = "JFS_URING_SESSION_TOKEN";
 
 const URL_HELP: &str = "sqlite3://PATH, redis://[USER:PASSWORD@]HOST:PORT/DB, unix://SOCKET?db=N or memory://NAME; \
      the password is better kept in META_PASSWORD or META_PASSWORD_FILE";
@@ -37,8 +42,9 @@ const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 asked wrongly; 3 the v
 pub enum Verb {
     /// Make a volume, or change limits of one.
     #[command(after_help = "Examples:\n  jfs-uring format sqlite3:///var/lib/my.db myjfs\n  \
-        jfs-uring format --storage file --bucket /data/objects --compress lz4 redis://localhost:6379/1 myjfs")]
-    Format(FormatArgs),
+        jfs-uring format --storage file --bucket /data/objects --compress lz4 redis://localhost:6379/1 myjfs\n  \
+        jfs-uring format --storage s3 --bucket https://mybucket.s3.eu-west-1.amazonaws.com redis://localhost:6379/1 myjfs")]
+    Format(Box<FormatArgs>),
     /// Mount a volume.
     #[command(
         after_help = "Examples:\n  jfs-uring mount -d redis://localhost:6379/1 /mnt/myjfs\n  \
@@ -94,6 +100,15 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| "a count of at least 1 is needed".to_owned())
 }
 
+fn timeout(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    if time.is_zero() {
+        Err("nothing is done in no time; the default is 60s".to_owned())
+    } else {
+        Ok(time)
+    }
+}
+
 fn ratio(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|ratio| (0.0..1.0).contains(ratio));
     number.ok_or_else(|| format!("{text:?} is no share; write it as 0.1"))
@@ -108,12 +123,27 @@ pub struct FormatArgs {
     /// Name of the volume, and prefix of its objects.
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// Kind of object store [default: file].
+    /// Kind of object store: file, s3 or minio [default: file].
     #[arg(long, value_name = "KIND", help_heading = STORE)]
     pub storage: Option<String>,
-    /// Folder for objects [default: /var/jfs, or ~/.juicefs/local for users].
-    #[arg(long, value_name = "PATH", help_heading = STORE)]
+    /// Folder for objects, or the bucket's URL [default: /var/jfs, or ~/.juicefs/local for users].
+    #[arg(long, value_name = "PATH|URL", help_heading = STORE)]
     pub bucket: Option<String>,
+    /// Key for the bucket [default: ACCESS_KEY; else AWS_ACCESS_KEY_ID, ~/.aws, the machine's role].
+    #[arg(long, value_name = "KEY", help_heading = STORE)]
+    pub access_key: Option<String>,
+    /// Its secret; better kept in SECRET_KEY [default: SECRET_KEY].
+    #[arg(long, value_name = "SECRET", env = SECRET_KEY_ENV, hide_env = true, help_heading = STORE)]
+    pub secret_key: Option<String>,
+    /// Token of keys for a limited time [default: SESSION_TOKEN].
+    #[arg(long, value_name = "TOKEN", env = SESSION_TOKEN_ENV, hide_env = true, help_heading = STORE)]
+    pub session_token: Option<String>,
+    /// Class of storage for new objects.
+    #[arg(long, value_name = "CLASS", help_heading = STORE)]
+    pub storage_class: Option<String>,
+    /// Spread objects over so many buckets, whose number stands for %d in --bucket.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(..=256), help_heading = "Data layout, fixed for good")]
+    pub shards: Option<u64>,
     /// Size of a block [default: 4M].
     #[arg(long, value_name = "SIZE", value_parser = block_size_kib, help_heading = "Data layout, fixed for good")]
     pub block_size: Option<u32>,
@@ -387,16 +417,31 @@ pub struct StoreArgs {
     /// Kind of object store, instead of the volume's.
     #[arg(long, value_name = "KIND", help_heading = STORE)]
     pub storage: Option<String>,
-    /// Folder of the objects, instead of the volume's.
-    #[arg(long, value_name = "PATH", help_heading = STORE)]
+    /// Folder or bucket of the objects, instead of the volume's.
+    #[arg(long, value_name = "PATH|URL", help_heading = STORE)]
     pub bucket: Option<String>,
+    /// Class of storage for objects that this mount stores, instead of the volume's.
+    #[arg(long, value_name = "CLASS", help_heading = STORE)]
+    pub storage_class: Option<String>,
+    /// Longest time for one try to fetch an object.
+    #[arg(long, value_name = "TIME", value_parser = timeout, default_value = "60s", help_heading = STORE)]
+    pub get_timeout: Duration,
+    /// Longest time for one try to store an object.
+    #[arg(long, value_name = "TIME", value_parser = timeout, default_value = "60s", help_heading = STORE)]
+    pub put_timeout: Duration,
+    /// Bandwidth for storing in Mbps; 0 for no limit [default: the volume's].
+    #[arg(long, value_name = "MBPS", value_parser = parse_mbps, help_heading = STORE)]
+    pub upload_limit: Option<u64>,
+    /// Bandwidth for fetching in Mbps; 0 for no limit [default: the volume's].
+    #[arg(long, value_name = "MBPS", value_parser = parse_mbps, help_heading = STORE)]
+    pub download_limit: Option<u64>,
     /// Blocks stored at a time.
     #[arg(long, value_name = "COUNT", value_parser = at_least_one, default_value = "20", help_heading = STORE)]
     pub max_uploads: usize,
     /// Objects fetched at a time.
     #[arg(long, value_name = "COUNT", value_parser = at_least_one, default_value = "200", help_heading = STORE)]
     pub max_downloads: usize,
-    /// Tries of a failed request.
+    /// Retries of a failed request, spread over as long as JuiceFS takes for as many: 385 s for 10.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 10, help_heading = STORE)]
     pub io_retries: u32,
     /// Write, read and delete a test object before mounting.

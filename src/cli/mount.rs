@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::{
-    AtimeArg, CacheArgs, EvictionArg, KernelArgs, MountArgs, TransportArg, VerifyArg,
+    AtimeArg, CacheArgs, EvictionArg, KernelArgs, MountArgs, StoreArgs, TransportArg, VerifyArg,
 };
 use super::log;
 use crate::config::MetaUrl;
 use crate::core::allowed_cpus;
 use crate::daemon::{
-    CachePlan, Duties, EndSignals, Failure, Forked, MountPlan, Readiness, ServePlan, Volume,
-    WantedTransport, check_storage, mount, to_background,
+    CachePlan, Duties, EndSignals, Failure, Forked, MountPlan, Overrides, Readiness, ServePlan,
+    StorePolicy, Volume, WantedTransport, check_storage, mount, to_background,
 };
 use crate::fuse::WRITE_BYTES_LIMIT;
 use crate::meta::Atime;
@@ -68,11 +68,27 @@ fn serve(
     let signals = EndSignals::obey();
     let volume = Volume::open(url)?;
     volume.setting.check(plan.serve.vfs.read_only)?;
-    let stores = volume.stores(asked.store.storage.as_deref(), asked.store.bucket.as_deref())?;
+    let here = Overrides {
+        storage: asked.store.storage.as_deref(),
+        bucket: asked.store.bucket.as_deref(),
+        storage_class: asked.store.storage_class.as_deref(),
+    };
+    let stores = volume.stores(&here, store_policy(&asked.store, &volume))?;
     if asked.store.check_storage {
         check_storage(&stores)?;
     }
     mount(volume, stores, plan, &signals, readiness)
+}
+
+fn store_policy(asked: &StoreArgs, volume: &Volume) -> StorePolicy {
+    let (up, down) = volume.setting.rates_mbps();
+    StorePolicy {
+        get_timeout: asked.get_timeout,
+        put_timeout: asked.put_timeout,
+        retries: asked.io_retries,
+        upload_mbps: asked.upload_limit.unwrap_or(up),
+        download_mbps: asked.download_limit.unwrap_or(down),
+    }
 }
 
 fn plan(asked: &MountArgs) -> Result<MountPlan, Failure> {

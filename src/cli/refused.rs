@@ -13,12 +13,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("upload-delay", WRITE_BACK),
     ("upload-hours", WRITE_BACK),
     ("max-stage-write", WRITE_BACK),
-    ("storage-class", "is for object stores in the network, which are not built yet"),
-    ("tag", "is for object stores in the network, which are not built yet"),
-    ("get-timeout", "is for object stores in the network, which are not built yet"),
-    ("put-timeout", "is for object stores in the network, which are not built yet"),
-    ("upload-limit", "is for object stores in the network, which are not built yet"),
-    ("download-limit", "is for object stores in the network, which are not built yet"),
+    ("tag", LATER),
     ("max-deletes", LATER),
     (
         "backup-meta",

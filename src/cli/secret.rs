@@ -1,40 +1,92 @@
-//! A password in a META-URL must not stay in the list of processes.
+//! Passwords and keys must not stay in the list of processes.
 //!
-//! Owns moving it: the program starts itself again with the password in its environment.
+//! Owns moving them: the program starts itself again with them in its environment.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use super::args::{SECRET_KEY_ENV, SESSION_TOKEN_ENV};
 use crate::config::split_password;
 use crate::daemon::Failure;
 
 /// Where passwords are looked for, as with the real client.
 const PASSWORD: &str = "META_PASSWORD";
+/// Flags with secrets, and the variables that are read in their place.
+const FLAGS: &[(&str, &str)] =
+    &[("--secret-key", SECRET_KEY_ENV), ("--session-token", SESSION_TOKEN_ENV)];
 
-/// Returns when no word holds a password; otherwise the program starts again without it.
+/// Returns when no word holds a secret; otherwise the program starts again without it.
 ///
 /// # Errors
 /// When it cannot be started again.
 pub fn hide(words: &[OsString]) -> Result<(), Failure> {
-    let mut found = None;
-    let without = |word: &OsString, found: &mut Option<String>| -> OsString {
-        match word.to_str().and_then(split_password) {
-            Some((url, password)) => {
-                *found = Some(password);
-                url.into()
-            }
-            None => word.clone(),
-        }
-    };
-    let kept: Vec<_> = words.iter().map(|word| without(word, &mut found)).collect();
-    let Some(password) = found else { return Ok(()) };
+    let (kept, found) = split(words);
+    if found.is_empty() {
+        return Ok(());
+    }
     let program = std::env::current_exe()
         .map_err(|error| Failure::failed(format!("cannot find this program itself: {error}")))?;
+    let names: Vec<_> = found.iter().map(|(name, _)| *name).collect();
     // Not as a mount helper again: its words are translated already.
-    let error =
-        Command::new(program).arg0("jfs-uring").args(&kept[1..]).env(PASSWORD, password).exec();
+    let error = Command::new(program).arg0("jfs-uring").args(&kept[1..]).envs(found).exec();
     Err(Failure::failed(format!(
-        "cannot hide the password in the META-URL: {error}; give it in {PASSWORD} instead"
+        "cannot hide what the command line must not show: {error}; give it in {} instead",
+        names.join(", ")
     )))
+}
+
+/// The words without secrets, and the secrets by the variables they go to.
+fn split(words: &[OsString]) -> (Vec<OsString>, Vec<(&'static str, String)>) {
+    let mut found = Vec::new();
+    let mut kept = Vec::new();
+    let is_format = words.get(1).is_some_and(|verb| verb == "format");
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let text = word.to_str().unwrap_or("");
+        let flag = text.split('=').next().unwrap_or("");
+        let secret = FLAGS.iter().find(|(name, _)| is_format && *name == flag);
+        if let Some((_, variable)) = secret {
+            match text.split_once('=') {
+                Some((_, value)) => found.push((*variable, value.to_owned())),
+                None => match words.next().map(|next| next.to_str()) {
+                    Some(Some(value)) => found.push((*variable, value.to_owned())),
+                    // Without a value that can be moved, the parser tells what is wrong.
+                    _ => kept.push(word.clone()),
+                },
+            }
+            continue;
+        }
+        match split_password(text) {
+            Some((url, password)) => {
+                found.push((PASSWORD, password));
+                kept.push(url.into());
+            }
+            None => kept.push(word.clone()),
+        }
+    }
+    (kept, found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_leave_the_words_in_all_their_forms() {
+        let parts = |line: &str| {
+            let words: Vec<_> = line.split(' ').map(OsString::from).collect();
+            let (kept, found) = split(&words);
+            let kept: Vec<_> = kept.iter().map(|word| word.to_string_lossy()).collect();
+            (kept.join(" "), found)
+        };
+        let (kept, found) =
+            parts("j format --secret-key S --session-token=T=x redis://:p@h/1 vol --access-key A");
+        assert_eq!(kept, "j format redis://@h/1 vol --access-key A");
+        let wanted = [(SECRET_KEY_ENV, "S"), (SESSION_TOKEN_ENV, "T=x"), (PASSWORD, "p")];
+        assert_eq!(found, wanted.map(|(name, value)| (name, value.to_owned())));
+        assert_eq!(parts("j format --secret-key"), ("j format --secret-key".to_owned(), vec![]));
+        let (kept, found) = parts("j mount --secret-key S a b");
+        assert_eq!((kept.as_str(), found.len()), ("j mount --secret-key S a b", 0));
+    }
 }

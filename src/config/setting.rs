@@ -1,19 +1,82 @@
 //! `setting`: the volume's own description, JSON as the real client writes it.
 //!
-//! Keys that are not known here are kept as they are. What a client must not touch is told by
+//! Owns the order of keys and which of them are sealed (`secret`). Keys that are not known here are kept as they are. What a client must not touch is told by
 //! [`Setting::check`].
+
+use std::fmt;
 
 use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Map, Value, json};
+
+use super::secret;
 
 /// The client version this one stands in for when a volume names versions.
 const COMPATIBLE: (u64, u64, u64) = (1, 4, 1);
 /// Newest metadata version that is understood.
 const META_VERSION_MAX: u64 = 1;
 
+/// Says that secrets are sealed.
+const KEY_ENCRYPTED: &str = "KeyEncrypted";
+/// Most buckets the real client spreads a volume over.
+const SHARDS_MAX: u64 = 256;
+/// The real client's order of keys.
+const ORDER: &[&str] = &[
+    "Name",
+    "UUID",
+    "Storage",
+    "StorageClass",
+    "Tiers",
+    "Bucket",
+    "AccessKey",
+    "SecretKey",
+    "SessionToken",
+    "BlockSize",
+    "Compression",
+    "Shards",
+    "HashPrefix",
+    "Capacity",
+    "Inodes",
+    "EncryptKey",
+    "EncryptAlgo",
+    KEY_ENCRYPTED,
+    "UploadLimit",
+    "DownloadLimit",
+    "TrashDays",
+    "MetaVersion",
+    "MinClientVersion",
+    "MaxClientVersion",
+    "DirStats",
+    "UserGroupQuota",
+    "EnableACL",
+];
+
 /// A volume's setting.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Setting(Map<String, Value>);
+
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Setting of {}", self.name())
+    }
+}
+
+/// A key of the setting that holds a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretKey {
+    /// The object store's.
+    Secret,
+    /// Of keys for a limited time.
+    SessionToken,
+}
+
+impl SecretKey {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Secret => "SecretKey",
+            Self::SessionToken => "SessionToken",
+        }
+    }
+}
 
 /// What directories with quotas are refused for.
 pub const DIR_QUOTAS: &str = "quotas of directories";
@@ -38,6 +101,12 @@ pub enum Refusal {
         "{0} is not supported yet by jfs-uring; use the official client (juicefs mount) for this volume"
     )]
     Feature(&'static str),
+    /// Secrets that cannot be used.
+    #[error(
+        "the volume's {0} cannot be read: {1}; store it anew with `jfs-uring format` and its flags, \
+         or `juicefs config`"
+    )]
+    Secret(&'static str, &'static str),
     /// A feature that is only safe to read.
     #[error(
         "not supported yet by jfs-uring for writing: {0}; mount with --read-only, or use the official client"
@@ -96,23 +165,16 @@ impl Setting {
         self.0.get(key).and_then(Value::as_bool).unwrap_or(false)
     }
 
-    /// Replace one key's value; new keys go where the real client has them, before `TrashDays`.
+    /// Replace one key's value; new keys go where the real client has them.
     pub fn set(&mut self, key: &str, value: impl Into<Value>) {
         let value = value.into();
         if self.0.contains_key(key) {
             self.0.insert(key.to_owned(), value);
             return;
         }
-        let order = ["Shards", "HashPrefix", "Capacity", "Inodes", "EncryptKey", "EncryptAlgo"];
-        let rank = |key: &str| order.iter().position(|known| *known == key);
-        let behind = |other: &str| match (rank(key), rank(other)) {
-            (Some(own), Some(theirs)) => theirs > own,
-            (Some(_), None) => {
-                ["TrashDays", "MetaVersion", "MinClientVersion", "DirStats", "EnableACL"]
-                    .contains(&other)
-            }
-            _ => false,
-        };
+        let rank = |key: &str| ORDER.iter().position(|known| *known == key);
+        let behind =
+            |other: &str| rank(key).zip(rank(other)).is_some_and(|(own, theirs)| theirs > own);
         let old = std::mem::take(&mut self.0);
         let mut value = Some(value);
         for (name, kept) in old {
@@ -126,6 +188,86 @@ impl Setting {
         if let Some(value) = value {
             self.0.insert(key.to_owned(), value);
         }
+    }
+
+    /// Replace one key's text; without text the key goes, as the real client leaves it out.
+    pub fn set_text(&mut self, key: &str, text: &str) {
+        if text.is_empty() {
+            self.0.shift_remove(key);
+        } else {
+            self.set(key, text);
+        }
+    }
+
+    /// Keep a secret; sealed as the others are, or from the first one on.
+    ///
+    /// # Errors
+    /// When the volume seals in a way that is not known here.
+    pub fn set_secret(&mut self, key: SecretKey, text: &str) -> Result<(), Refusal> {
+        let others = [SecretKey::Secret, SecretKey::SessionToken]
+            .iter()
+            .any(|other| *other != key && !self.text(other.name()).is_empty());
+        let sealed = self.flag(KEY_ENCRYPTED);
+        if text.is_empty() || (others && !sealed) {
+            // Among secrets in the clear, which old clients wrote, one that is sealed is not read.
+            self.set_text(key.name(), text);
+            return Ok(());
+        }
+        self.check_seal(key)?;
+        self.set_text(key.name(), &secret::seal(self.uuid(), text));
+        self.set(KEY_ENCRYPTED, true);
+        Ok(())
+    }
+
+    /// A secret in the clear; empty when there is none.
+    ///
+    /// # Errors
+    /// When it was removed, or sealed in a way that is not known here.
+    pub fn secret(&self, key: SecretKey) -> Result<String, Refusal> {
+        let text = self.text(key.name());
+        if text.is_empty() || !self.flag(KEY_ENCRYPTED) {
+            return Ok(text.to_owned());
+        }
+        if text == "removed" {
+            return Err(Refusal::Secret(key.name(), "it was removed, as `juicefs dump` does"));
+        }
+        self.check_seal(key)?;
+        let opened = secret::open(self.uuid(), text);
+        opened.ok_or(Refusal::Secret(key.name(), "it was not sealed for this volume"))
+    }
+
+    fn check_seal(&self, key: SecretKey) -> Result<(), Refusal> {
+        match self.text("EncryptAlgo") {
+            "sm4gcm" => Err(Refusal::Secret(key.name(), "it is sealed with SM4")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Key for the object store; empty when the machine's own are used.
+    pub fn access_key(&self) -> &str {
+        self.text("AccessKey")
+    }
+
+    /// Class of storage for new objects; empty for the store's own.
+    pub fn storage_class(&self) -> &str {
+        let tier = self.0.get("Tiers").and_then(|tiers| tiers["0"]["StorageClass"].as_str());
+        tier.filter(|class| !class.is_empty()).unwrap_or_else(|| self.text("StorageClass"))
+    }
+
+    /// Set it where the real client keeps it, in both places.
+    pub fn set_storage_class(&mut self, class: &str) {
+        self.set_text("StorageClass", class);
+        self.set("Tiers", json!({"0": {"ID": 0, "StorageClass": class, "Tag": ""}}));
+    }
+
+    /// Buckets that objects are spread over; 0 and 1 are one.
+    pub fn shards(&self) -> u64 {
+        self.number("Shards")
+    }
+
+    /// Limits for bytes put and got in Mbps, 0 for none, of mounts that say nothing else.
+    pub fn rates_mbps(&self) -> (u64, u64) {
+        (self.number("UploadLimit"), self.number("DownloadLimit"))
     }
 
     /// Name of the volume, prefix of its objects.
@@ -197,8 +339,8 @@ impl Setting {
         if !self.text("EncryptKey").is_empty() {
             return Err(Refusal::Feature("encryption of objects"));
         }
-        if self.number("Shards") > 1 {
-            return Err(Refusal::Feature("a bucket in several shards"));
+        if self.shards() > SHARDS_MAX {
+            return Err(Refusal::Feature("a bucket in more than 256 shards"));
         }
         if self.flag("ChangeLog") && !read_only {
             return Err(Refusal::OnlyReadable("the change log of the volume"));
@@ -278,9 +420,69 @@ mod tests {
         );
         assert!(reason("refuse-meta-version").starts_with("incompatible metadata version: 99"));
         assert!(reason("refuse-encrypt").contains("encryption"));
-        assert!(reason("refuse-shards").contains("shard"));
+        assert_eq!(fixture("refuse-shards").check(false), Ok(()));
+        let mut many = fixture("refuse-shards");
+        many.set("Shards", 257);
+        assert!(many.check(true).unwrap_err().to_string().contains("256 shards"));
         assert!(reason("refuse-changelog").contains("change log"));
         assert_eq!(fixture("refuse-changelog").check(true), Ok(()));
         assert!(matches!(Setting::parse("{}"), Err(Refusal::NotAVolume(_))));
+    }
+
+    #[test]
+    fn secrets_are_sealed_where_the_real_client_has_them() {
+        let mut setting = Setting::new("v", "u-u-i-d", "s3", "https://b");
+        setting.set_text("AccessKey", "AK");
+        setting.set_secret(SecretKey::SessionToken, "token").unwrap();
+        setting.set_secret(SecretKey::Secret, "hush").unwrap();
+        let keys: Vec<_> = setting.0.keys().map(String::as_str).collect();
+        assert_eq!(keys[4..9], ["Bucket", "AccessKey", "SecretKey", "SessionToken", "BlockSize"]);
+        assert_eq!(keys[10..13], ["EncryptAlgo", "KeyEncrypted", "TrashDays"]);
+        let text = setting.to_json();
+        assert!(!text.contains("hush") && !text.contains("token"), "{text}");
+        assert_eq!(setting.secret(SecretKey::Secret).unwrap(), "hush");
+        assert_eq!(setting.secret(SecretKey::SessionToken).unwrap(), "token");
+        assert!(!format!("{setting:?}").contains("AK"));
+        setting.set_text("AccessKey", "");
+        setting.set_secret(SecretKey::SessionToken, "").unwrap();
+        assert!(!setting.to_json().contains("AccessKey"));
+        assert_eq!(setting.secret(SecretKey::SessionToken).unwrap(), "");
+    }
+
+    #[test]
+    fn secrets_of_other_clients_are_read_or_told() {
+        let read = |rest: &str| {
+            let text = format!("{{\"Name\":\"v\",\"UUID\":\"u\",{rest}}}");
+            let setting = Setting::parse(&text).unwrap();
+            setting.secret(SecretKey::Secret).map_err(|refusal| refusal.to_string())
+        };
+        assert_eq!(read("\"SecretKey\":\"in the clear\"").unwrap(), "in the clear");
+        let removed = read("\"SecretKey\":\"removed\",\"KeyEncrypted\":true").unwrap_err();
+        assert!(removed.contains("was removed") && removed.contains("SecretKey"), "{removed}");
+        let odd = read("\"SecretKey\":\"QUJD\",\"KeyEncrypted\":true").unwrap_err();
+        assert!(odd.contains("not sealed for this volume"), "{odd}");
+        let chinese =
+            read("\"SecretKey\":\"QUJD\",\"KeyEncrypted\":true,\"EncryptAlgo\":\"sm4gcm\"");
+        assert!(chinese.unwrap_err().contains("SM4"));
+        let mut old =
+            Setting::parse("{\"Name\":\"v\",\"UUID\":\"u\",\"SecretKey\":\"old\"}").unwrap();
+        old.set_secret(SecretKey::SessionToken, "new").unwrap();
+        assert_eq!(old.secret(SecretKey::Secret).unwrap(), "old", "one way for all of a volume");
+        assert_eq!(old.secret(SecretKey::SessionToken).unwrap(), "new");
+    }
+
+    #[test]
+    fn the_class_of_storage_is_that_of_the_first_tier() {
+        let mut setting = Setting::new("v", "u", "s3", "b");
+        assert_eq!(setting.storage_class(), "");
+        setting.set("StorageClass", "OLD");
+        assert_eq!(setting.storage_class(), "OLD");
+        setting.set_storage_class("STANDARD_IA");
+        assert_eq!(setting.storage_class(), "STANDARD_IA");
+        let keys: Vec<_> = setting.0.keys().map(String::as_str).collect();
+        assert_eq!(keys[2..5], ["Storage", "StorageClass", "Tiers"]);
+        assert!(
+            setting.to_json().contains("\"ID\": 0,\n\"StorageClass\": \"STANDARD_IA\",\n\"Tag\"")
+        );
     }
 }

@@ -30,6 +30,25 @@ pub fn parse_size(text: &str, unit_bytes: u64) -> Result<u64, String> {
     }
 }
 
+/// Megabits a second: `100`, `2.5G`; without a unit the number counts megabits.
+///
+/// # Errors
+/// A sentence that says what is wrong and what would be right.
+pub fn parse_mbps(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is not a rate; write it in Mbps as 100 or 2.5G, 0 for none");
+    let text = text.trim();
+    let (number, unit) = match text.char_indices().last() {
+        Some((at, 'm' | 'M')) => (&text[..at], 1.0),
+        Some((at, 'g' | 'G')) => (&text[..at], 1e3),
+        Some((at, 't' | 'T')) => (&text[..at], 1e6),
+        Some((at, 'p' | 'P')) => (&text[..at], 1e9),
+        _ => (text, 1.0),
+    };
+    let rate: f64 = number.parse().map_err(|_| wrong())?;
+    let rate = rate * unit;
+    if (0.0..1e12).contains(&rate) { Ok(rate as u64) } else { Err(wrong()) }
+}
+
 /// A time: `300ms`, `1h30m`, `2d`; a bare number counts seconds.
 ///
 /// # Errors
@@ -65,6 +84,16 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_are_in_megabits() {
+        assert_eq!(parse_mbps("100"), Ok(100));
+        assert_eq!(parse_mbps("2.5G"), Ok(2500));
+        assert_eq!(parse_mbps("7m"), Ok(7));
+        for odd in ["", "G", "10K", "-1", "fast", "NaN", "inf"] {
+            assert!(parse_mbps(odd).is_err(), "{odd}");
+        }
+    }
 
     #[test]
     fn sizes() {

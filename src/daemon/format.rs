@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use super::engine::{Engines, need_uring};
 use super::failure::Failure;
-use super::store::{Stores, folder_bucket};
-use crate::config::{MetaUrl, Setting};
+use super::store::{Place, StorePolicy, Stores, folder_bucket};
+use crate::config::{MetaUrl, SecretKey, Setting};
 use crate::meta::Engine;
 use crate::object::Store;
 use crate::pages::Page;
@@ -14,7 +14,7 @@ use crate::types::{Attr, FileType, Ino};
 use crate::uring;
 
 /// What `format` was asked; `None` keeps what the volume has, or the default on a new one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct FormatPlan {
     /// Name of the volume, prefix of its objects.
     pub name: String,
@@ -22,6 +22,16 @@ pub struct FormatPlan {
     pub storage: Option<String>,
     /// Bucket or folder.
     pub bucket: Option<String>,
+    /// Key for the store.
+    pub access_key: Option<String>,
+    /// Its secret.
+    pub secret_key: Option<String>,
+    /// Of keys for a limited time.
+    pub session_token: Option<String>,
+    /// Class of storage for new objects.
+    pub storage_class: Option<String>,
+    /// Buckets that objects are spread over.
+    pub shards: Option<u64>,
     /// Block size in KiB.
     pub block_size_kib: Option<u32>,
     /// `none`, `lz4` or `zstd`.
@@ -70,8 +80,15 @@ pub fn format(url: &MetaUrl, plan: &FormatPlan) -> Result<Setting, Failure> {
 
 /// The store of a new volume: it works and holds nothing.
 async fn free_store(setting: &Setting) -> Result<Rc<dyn Store>, Failure> {
-    let store = Stores::open(setting.storage(), setting.bucket(), setting.name())?.store();
-    prove(&store).await?;
+    let stores = Stores::open(&Place::of(setting)?, StorePolicy::asking())?;
+    let store = stores.store();
+    if let Err(failure) = prove(&store).await {
+        // Nothing in it works when it is not there; its own words are better when it cannot be made.
+        if stores.make_buckets().await.is_err() {
+            return Err(failure);
+        }
+        prove(&store).await?;
+    }
     refuse_leftovers(&store).await?;
     Ok(store)
 }
@@ -89,7 +106,7 @@ pub(super) fn make(engines: &Engines, plan: &FormatPlan) -> Result<Setting, Fail
             return Ok(old);
         }
         let setting = updated(&old, plan)?;
-        let stores = Stores::open(setting.storage(), setting.bucket(), setting.name())?;
+        let stores = Stores::open(&Place::of(&setting)?, StorePolicy::asking())?;
         prove(&stores.store()).await?;
         engine.store_setting(setting.to_json(), Vec::new()).await?;
         Ok(setting)
@@ -148,8 +165,15 @@ fn check_name(name: &str) -> Result<(), Failure> {
 }
 
 fn fresh(plan: &FormatPlan) -> Result<Setting, Failure> {
-    let storage = plan.storage.clone().unwrap_or_else(|| "file".to_owned());
-    let bucket = plan.bucket.clone().unwrap_or_else(default_bucket);
+    let storage = plan.storage.as_deref().unwrap_or("file").to_ascii_lowercase();
+    let bucket = match (&plan.bucket, storage.as_str()) {
+        (Some(bucket), _) => bucket.clone(),
+        (None, "s3" | "minio") => {
+            let text = format!("--storage {storage} needs --bucket with the bucket's URL");
+            return Err(Failure::usage(text));
+        }
+        (None, _) => default_bucket(),
+    };
     let bucket = if storage == "file" { folder_bucket(&bucket)? } else { bucket };
     let mut setting = Setting::new(&plan.name, &new_uuid()?, &storage, &bucket);
     if let Some(kib) = plan.block_size_kib {
@@ -161,8 +185,43 @@ fn fresh(plan: &FormatPlan) -> Result<Setting, Failure> {
     if plan.hash_prefix {
         setting.set("HashPrefix", true);
     }
+    if let Some(shards) = plan.shards.filter(|shards| *shards > 0) {
+        setting.set("Shards", shards);
+    }
+    if let Some(class) = &plan.storage_class {
+        setting.set_storage_class(class);
+    }
+    set_keys(&mut setting, &with_env(plan))?;
     set_limits(&mut setting, plan);
     Ok(setting)
+}
+
+/// The plan of a new volume; keys that are not said are those of the environment, as JuiceFS has it.
+fn with_env(plan: &FormatPlan) -> FormatPlan {
+    let told = |asked: &Option<String>, name: &str| {
+        let asked = asked.clone().filter(|text| !text.is_empty());
+        asked.or_else(|| std::env::var(name).ok().filter(|text| !text.is_empty()))
+    };
+    FormatPlan {
+        access_key: told(&plan.access_key, "ACCESS_KEY"),
+        secret_key: told(&plan.secret_key, "SECRET_KEY"),
+        session_token: told(&plan.session_token, "SESSION_TOKEN"),
+        ..plan.clone()
+    }
+}
+
+/// Keys that were said; an empty one takes away what the volume has.
+fn set_keys(setting: &mut Setting, plan: &FormatPlan) -> Result<(), Failure> {
+    if let Some(key) = &plan.access_key {
+        setting.set_text("AccessKey", key);
+    }
+    if let Some(secret) = &plan.secret_key {
+        setting.set_secret(SecretKey::Secret, secret)?;
+    }
+    if let Some(token) = &plan.session_token {
+        setting.set_secret(SecretKey::SessionToken, token)?;
+    }
+    Ok(())
 }
 
 fn set_limits(setting: &mut Setting, plan: &FormatPlan) {
@@ -201,13 +260,19 @@ fn updated(old: &Setting, plan: &FormatPlan) -> Result<Setting, Failure> {
     if plan.hash_prefix && !old.hash_prefix() {
         return Err(fixed("--hash-prefix", "off", "on"));
     }
+    if let Some(shards) = plan.shards
+        && shards.max(1) != old.shards().max(1)
+    {
+        let (has, wanted) = (old.shards().to_string(), shards.to_string());
+        return Err(fixed("--shards", &has, &wanted));
+    }
     let mut setting = old.clone();
-    let storage = plan.storage.as_deref().unwrap_or(old.storage());
+    let storage = plan.storage.as_deref().unwrap_or(old.storage()).to_ascii_lowercase();
     if storage != old.storage() && !plan.force {
         let text = "the volume's objects are elsewhere; move them first, then say --force";
         return Err(Failure::failed(text));
     }
-    setting.set("Storage", storage);
+    setting.set("Storage", storage.as_str());
     if let Some(bucket) = &plan.bucket {
         let bucket = if storage == "file" { folder_bucket(bucket)? } else { bucket.clone() };
         if bucket != old.bucket() && !plan.force {
@@ -218,6 +283,14 @@ fn updated(old: &Setting, plan: &FormatPlan) -> Result<Setting, Failure> {
         }
         setting.set("Bucket", bucket);
     }
+    if let Some(class) = &plan.storage_class {
+        let text = "--storage-class of a volume that exists is changed with `juicefs config`, \
+                    that of one mount with `jfs-uring mount --storage-class`";
+        if class != old.storage_class() {
+            return Err(Failure::usage(text));
+        }
+    }
+    set_keys(&mut setting, plan)?;
     set_limits(&mut setting, plan);
     Ok(setting)
 }
@@ -227,7 +300,7 @@ fn updated(old: &Setting, plan: &FormatPlan) -> Result<Setting, Failure> {
 /// # Errors
 /// What cannot be done, with the store's words.
 pub fn check_storage(stores: &Stores) -> Result<(), Failure> {
-    uring::block_on(async { prove(&stores.store()).await })
+    uring::block_on(async { prove(&stores.asking()).await })
 }
 
 /// Put, get, compare and delete a test object.
@@ -340,7 +413,7 @@ mod tests {
 
         let kept = FormatPlan { no_update: true, ..plan("second", &bucket) };
         assert!(format(&url, &kept).unwrap_err().text.contains("first"));
-        let far = FormatPlan { storage: Some("s3".to_owned()), ..plan("first", &bucket) };
+        let far = FormatPlan { storage: Some("gs".to_owned()), ..plan("first", &bucket) };
         let refused = format(&url, &far).unwrap_err();
         assert_eq!(refused.code, 3);
         assert!(refused.text.contains("not supported yet"), "{refused}");

@@ -26,6 +26,6 @@ pub use jobs::Duties;
 pub use mount::{MountPlan, WantedTransport, check_point, mount};
 pub use process::{EndSignals, Forked, Readiness, to_background};
 pub use serve::{CachePlan, ServePlan};
-pub use store::Stores;
+pub use store::{StorePolicy, Stores};
 pub use umount::umount;
-pub use volume::{Statistic, Volume};
+pub use volume::{Overrides, Statistic, Volume};

@@ -1,43 +1,203 @@
 //! From a volume's storage and bucket to store handles for any core.
+//!
+//! Owns the choice of the store, and the order of decorators: the volume's name in front, then
+//! patience, then the rate, then the shard, and for each bucket its pace and the deadline of a try.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::failure::Failure;
-use crate::object::{FileStore, Prefixed, Store, mem};
+use crate::config::{SecretKey, Setting};
+use crate::limits::BUCKET_REQUESTS_MAX;
+use crate::object::{
+    Address, Deadline, FileStore, Flavour, Keys, Pace, Paced, Prefixed, Rate, Rated, Retried,
+    S3Store, SHARDS_MAX, Sharded, Store, StoreError, mem, shard_bucket,
+};
 
-/// An object store of some kind; clones are for other cores.
+/// Retries where a person waits for the word whether a store works.
+const RETRIES_ASKING: u32 = 2;
+
+/// How requests to a store behave.
+#[derive(Clone, Debug)]
+pub struct StorePolicy {
+    /// Longest time for one try of a get (`--get-timeout`).
+    pub get_timeout: Duration,
+    /// Longest time for one try of a put (`--put-timeout`).
+    pub put_timeout: Duration,
+    /// Retries of what may pass (`--io-retries`).
+    pub retries: u32,
+    /// Megabits a second that are put (`--upload-limit`); 0 for no limit.
+    pub upload_mbps: u64,
+    /// Megabits a second that are got (`--download-limit`); 0 for no limit.
+    pub download_mbps: u64,
+}
+
+impl StorePolicy {
+    /// For a person who waits: little patience.
+    pub fn asking() -> Self {
+        let minute = Duration::from_secs(60);
+        Self {
+            get_timeout: minute,
+            put_timeout: minute,
+            retries: RETRIES_ASKING,
+            upload_mbps: 0,
+            download_mbps: 0,
+        }
+    }
+}
+
+/// Where the objects of a volume are, and who asks for them.
 #[derive(Clone)]
-pub enum Stores {
-    /// A folder.
-    File {
-        /// The bucket.
-        store: FileStore,
-        /// Its path.
-        bucket: PathBuf,
-        /// Name of the volume with a slash behind.
-        prefix: String,
-    },
-    /// Memory of this process, by name.
+pub struct Place {
+    /// Kind of store.
+    pub storage: String,
+    /// Bucket or folder; with `%d` for its number when there are several.
+    pub bucket: String,
+    /// Name of the volume.
+    volume: String,
+    keys: Keys,
+    /// Class of storage for new objects.
+    pub storage_class: String,
+    shards: u64,
+}
+
+impl Place {
+    /// Where `setting` says.
+    ///
+    /// # Errors
+    /// When its secrets cannot be read.
+    pub fn of(setting: &Setting) -> Result<Self, Failure> {
+        Ok(Self {
+            storage: setting.storage().to_ascii_lowercase(),
+            bucket: setting.bucket().to_owned(),
+            volume: setting.name().to_owned(),
+            keys: Keys {
+                access: setting.access_key().to_owned(),
+                secret: setting.secret(SecretKey::Secret)?,
+                session_token: setting.secret(SecretKey::SessionToken)?,
+            },
+            storage_class: setting.storage_class().to_owned(),
+            shards: setting.shards(),
+        })
+    }
+
+    /// The bucket of each shard.
+    fn buckets(&self) -> Result<Vec<String>, Failure> {
+        if self.shards < 2 {
+            return Ok(vec![self.bucket.clone()]);
+        }
+        let count = usize::try_from(self.shards).unwrap_or(usize::MAX);
+        if count > SHARDS_MAX {
+            return Err(Failure::usage(format!("--shards {count}: at most {SHARDS_MAX}")));
+        }
+        let each = (0..count).map(|number| shard_bucket(&self.bucket, number));
+        each.collect::<Option<_>>().ok_or_else(|| {
+            Failure::usage(format!(
+                "--bucket {:?} of {count} shards needs a single %d where the number of each goes",
+                self.bucket
+            ))
+        })
+    }
+
+    fn open(&self, bucket: &str) -> Result<Bucket, Failure> {
+        let flavour = match self.storage.as_str() {
+            "file" => {
+                let path = PathBuf::from(bucket);
+                return Ok(Bucket::File { store: FileStore::new(bucket)?, path });
+            }
+            "mem" => return Ok(Bucket::Memory(format!("{bucket}{}", self.volume))),
+            "s3" => Flavour::S3,
+            "minio" => Flavour::Minio,
+            other => return Err(unknown_kind(other)),
+        };
+        let env = |name: &str| std::env::var(name).ok();
+        let address = Address::parse(flavour, bucket, &env)
+            .map_err(|error| Failure::usage(error.to_string()))?;
+        let keys = self.keys_for(flavour, &env)?;
+        let store = S3Store::new(flavour, address, keys, self.storage_class.clone());
+        Ok(Bucket::S3 { store, pace: Pace::new(BUCKET_REQUESTS_MAX) })
+    }
+
+    /// The volume's keys, or those that the environment has for a driver.
+    fn keys_for(
+        &self,
+        flavour: Flavour,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Keys, Failure> {
+        let mut keys = self.keys.clone();
+        if flavour == Flavour::Minio {
+            let told = |text: &mut String, name| {
+                if text.is_empty() {
+                    *text = env(name).unwrap_or_default();
+                }
+            };
+            told(&mut keys.access, "MINIO_ACCESS_KEY");
+            told(&mut keys.secret, "MINIO_SECRET_KEY");
+        }
+        let half = keys.access.is_empty() != keys.secret.is_empty();
+        if half && keys.access != "anonymous" {
+            return Err(Failure::usage(
+                "an access key and a secret key belong together; give both --access-key and \
+                 --secret-key to `jfs-uring format`, or none to use the environment, ~/.aws or the \
+                 machine's role",
+            ));
+        }
+        Ok(keys)
+    }
+}
+
+/// One bucket, opened.
+enum Bucket {
+    File { store: FileStore, path: PathBuf },
     Memory(String),
+    S3 { store: S3Store, pace: Arc<Pace> },
+}
+
+impl Bucket {
+    fn store(&self, policy: &StorePolicy) -> Box<dyn Store> {
+        let StorePolicy { get_timeout: get, put_timeout: put, .. } = *policy;
+        match self {
+            Self::File { store, .. } => Box::new(Deadline::new(store.clone(), get, put)),
+            Self::Memory(name) => Box::new(mem::open(name)),
+            Self::S3 { store, pace } => {
+                Box::new(Paced::new(Deadline::new(store.clone(), get, put), Arc::clone(pace)))
+            }
+        }
+    }
+}
+
+/// The object store of a volume; clones are for other cores.
+#[derive(Clone)]
+pub struct Stores(Arc<Opened>);
+
+struct Opened {
+    buckets: Vec<Bucket>,
+    /// Name of the volume with a slash behind.
+    prefix: String,
+    policy: StorePolicy,
+    up: Option<Arc<Rate>>,
+    down: Option<Arc<Rate>>,
 }
 
 impl Stores {
-    /// The store of kind `storage` at `bucket` for the volume called `name`.
+    /// The store at `place`. Nothing is asked of it yet.
     ///
     /// # Errors
-    /// When there is no such kind.
-    pub fn open(storage: &str, bucket: &str, name: &str) -> Result<Self, Failure> {
-        match storage {
-            "file" => Ok(Self::File {
-                store: FileStore::new(bucket)?,
-                bucket: PathBuf::from(bucket),
-                prefix: format!("{name}/"),
-            }),
-            "mem" => Ok(Self::Memory(format!("{bucket}{name}"))),
-            other => Err(unknown_kind(other)),
-        }
+    /// When there is no such kind, or its bucket is none.
+    pub fn open(place: &Place, policy: StorePolicy) -> Result<Self, Failure> {
+        let buckets = place.buckets()?;
+        let buckets = buckets.iter().map(|bucket| place.open(bucket)).collect::<Result<_, _>>()?;
+        // Memory has a name of its own for each volume.
+        let prefix = match place.storage.as_str() {
+            "mem" => String::new(),
+            _ => format!("{}/", place.volume),
+        };
+        let rate = |mbps: u64| (mbps > 0).then(|| Rate::of_mbps(mbps));
+        let (up, down) = (rate(policy.upload_mbps), rate(policy.download_mbps));
+        Ok(Self(Arc::new(Opened { buckets, prefix, policy, up, down })))
     }
 
     /// Whether stores of kind `storage` are served.
@@ -45,31 +205,63 @@ impl Stores {
     /// # Errors
     /// When there is no such kind.
     pub fn check_kind(storage: &str) -> Result<(), Failure> {
-        if ["file", "mem"].contains(&storage) { Ok(()) } else { Err(unknown_kind(storage)) }
+        let known = ["file", "mem", "s3", "minio"];
+        if known.contains(&&*storage.to_ascii_lowercase()) {
+            Ok(())
+        } else {
+            Err(unknown_kind(storage))
+        }
     }
 
     /// The device that objects lie on, if it is one of this machine.
     pub fn device(&self) -> Option<u64> {
-        match self {
-            Self::File { bucket, .. } => device_of(bucket),
-            Self::Memory(_) => None,
+        match self.0.buckets.first() {
+            Some(Bucket::File { path, .. }) => device_of(path),
+            _ => None,
         }
     }
 
     /// A handle for the calling core.
     pub fn store(&self) -> Rc<dyn Store> {
-        match self {
-            Self::File { store, prefix, .. } => {
-                Rc::new(Prefixed::new(store.clone(), prefix.clone()))
+        self.handle(self.0.policy.retries)
+    }
+
+    /// A handle that fails soon, for a person who waits.
+    pub fn asking(&self) -> Rc<dyn Store> {
+        self.handle(RETRIES_ASKING.min(self.0.policy.retries))
+    }
+
+    /// Make buckets that are not there, of kinds that can be made.
+    ///
+    /// # Errors
+    /// Of the first that cannot be made.
+    pub async fn make_buckets(&self) -> Result<(), StoreError> {
+        for bucket in &self.0.buckets {
+            if let Bucket::S3 { store, .. } = bucket {
+                store.make_bucket().await?;
             }
-            Self::Memory(name) => Rc::new(mem::open(name)),
         }
+        Ok(())
+    }
+
+    fn handle(&self, retries: u32) -> Rc<dyn Store> {
+        let Opened { buckets, prefix, policy, up, down } = &*self.0;
+        let mut stores: Vec<_> = buckets.iter().map(|bucket| bucket.store(policy)).collect();
+        let mut store = match stores.len() {
+            1 => stores.remove(0),
+            _ => Box::new(Sharded::new(stores)),
+        };
+        if up.is_some() || down.is_some() {
+            store = Box::new(Rated::new(store, up.clone(), down.clone()));
+        }
+        let store = Retried::new(store, retries);
+        Rc::new(Prefixed::new(store, prefix.clone()))
     }
 }
 
 fn unknown_kind(storage: &str) -> Failure {
     Failure::refused(format!(
-        "storage {storage:?} is not supported yet by jfs-uring, only \"file\"; \
+        "storage {storage:?} is not supported yet by jfs-uring, only \"file\", \"s3\" and \"minio\"; \
          use the official client (juicefs mount) for this volume"
     ))
 }
@@ -93,6 +285,14 @@ pub fn folder_bucket(path: &str) -> Result<String, Failure> {
 mod tests {
     use super::*;
 
+    fn place(storage: &str, bucket: &str) -> Place {
+        Place::of(&Setting::new("vol", "uuid", storage, bucket)).unwrap()
+    }
+
+    fn refusal(place: &Place) -> Failure {
+        Stores::open(place, StorePolicy::asking()).err().unwrap()
+    }
+
     #[test]
     fn buckets_are_absolute_and_end_with_a_slash() {
         assert_eq!(folder_bucket("/var/jfs").unwrap(), "/var/jfs/");
@@ -103,8 +303,38 @@ mod tests {
 
     #[test]
     fn other_kinds_are_refused_by_name() {
-        let refused = Stores::open("s3", "https://x", "v").err().unwrap();
-        assert!(refused.text.contains("s3"));
+        let refused = refusal(&place("ceph", "ceph://x"));
+        assert!(refused.text.contains("ceph"));
         assert_eq!(refused.code, 3);
+        assert!(Stores::check_kind("Minio").is_ok());
+        assert!(Stores::check_kind("gs").is_err());
+    }
+
+    #[test]
+    fn what_a_bucket_lacks_is_told() {
+        let told = refusal(&place("s3", "ftp://x")).text;
+        assert!(told.contains("--bucket") && told.contains("amazonaws.com"), "{told}");
+        let mut half = Setting::new("vol", "uuid", "minio", "http://127.0.0.1:1/b");
+        half.set_text("AccessKey", "AK");
+        let told = refusal(&Place::of(&half).unwrap()).text;
+        assert!(told.contains("--secret-key"), "{told}");
+        let mut shards = Setting::new("vol", "uuid", "file", "/objects/");
+        shards.set("Shards", 3);
+        let told = refusal(&Place::of(&shards).unwrap()).text;
+        assert!(told.contains("%d"), "{told}");
+    }
+
+    #[test]
+    fn a_handle_says_where_it_is_and_no_secret() {
+        let mut setting =
+            Setting::new("vol", "uuid", "S3", "https://b%d.s3.eu-west-1.amazonaws.com");
+        setting.set("Shards", 2);
+        setting.set_text("AccessKey", "AK");
+        setting.set_secret(SecretKey::Secret, "hush").unwrap();
+        let stores = Stores::open(&Place::of(&setting).unwrap(), StorePolicy::asking()).unwrap();
+        let told = stores.store().describe();
+        let wanted = "s3 https://s3.eu-west-1.amazonaws.com/b0 and 1 more buckets below vol/";
+        assert_eq!(told, wanted);
+        assert_eq!(stores.device(), None);
     }
 }

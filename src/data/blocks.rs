@@ -1,6 +1,6 @@
 //! Blocks out of the object store: one fetch at a time per block, whoever asks, on any core.
 //!
-//! Owns the order cache, store, single flight, retries and decoding. Does not know files.
+//! Owns the order cache, store, single flight and decoding. Does not know files.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -200,23 +200,8 @@ impl Data {
     async fn get(&self, key: BlockKey, off: u64, most: usize) -> Result<Vec<u8>, StoreError> {
         let _permit = self.shared.downloads.take().await;
         let name = self.shared.config.layout.name(key);
-        let mut tries = self.patience();
-        let mut into = vec![0; most];
-        loop {
-            match self.store.get(name.clone(), off, into).await {
-                Ok((mut bytes, count)) => {
-                    bytes.truncate(count);
-                    return Ok(bytes);
-                }
-                Err(error) => {
-                    let again =
-                        matches!(error, StoreError::Throttled(_) | StoreError::Unavailable(_));
-                    if !again || !tries.pause().await {
-                        return Err(error);
-                    }
-                    into = vec![0; most];
-                }
-            }
-        }
+        let (mut bytes, count) = self.store.get(name, off, vec![0; most]).await?;
+        bytes.truncate(count);
+        Ok(bytes)
     }
 }

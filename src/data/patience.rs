@@ -1,4 +1,4 @@
-//! How often and how long the data floor tries again.
+//! How often and how long the data floor asks metadata again. Stores have a patience of their own.
 
 use std::time::Duration;
 

@@ -42,7 +42,7 @@ pub struct DataConfig {
     pub uploads: usize,
     /// Objects or parts of them fetched at a time, all cores together.
     pub downloads: usize,
-    /// Tries of a request to the store or the engine before a write or read fails.
+    /// Tries of a request to the engine before a write or read fails.
     pub tries: u32,
     /// Bytes read ahead of a sequential reader at most; 0 turns it off.
     pub max_readahead_bytes: u64,

@@ -1,6 +1,6 @@
 //! Sealed blocks to the object store.
 //!
-//! Owns retries and what happens to a slice when its block is stored or lost. Data is in the
+//! Owns what happens to a slice when its block is stored or lost. Data is in the
 //! store before metadata names it: commits start only here (`tracker`).
 
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use super::extents::Step;
 use super::shared::File;
 use super::slice::SealedBlock;
 use crate::net::side;
-use crate::object::{BlockKey, StoreError};
+use crate::object::BlockKey;
 use crate::pages::Page;
 use crate::stage::{Codec, Compression};
 use crate::uring;
@@ -75,20 +75,11 @@ impl Data {
         let name = self.shared.config.layout.name(key);
         let kept = self.keeps(size).then(|| block.pages.clone());
         let body = self.encoded(block.pages, size as usize).await;
-        let mut tries = self.patience();
-        loop {
-            let put = self.store.put(name.clone(), body.clone()).await;
-            let Err(error) = put else {
-                if let (Some(pages), Some(cache)) = (kept, &self.shared.config.cache) {
-                    cache.insert_copy(key, &pages);
-                }
-                return Ok(Some(key));
-            };
-            let again = matches!(error, StoreError::Throttled(_) | StoreError::Unavailable(_));
-            if !again || !tries.pause().await {
-                return Err(error.into());
-            }
+        self.store.put(name, body).await?;
+        if let (Some(pages), Some(cache)) = (kept, &self.shared.config.cache) {
+            cache.insert_copy(key, &pages);
         }
+        Ok(Some(key))
     }
 
     /// The block as it is stored; what takes long is done aside.

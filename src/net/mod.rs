@@ -1,3 +1,4 @@
-//! Side threads for work that blocks, and the bridge to them.
+//! Threads beside the cores, and the bridges to them: for calls that block, and for HTTP.
 
+pub mod runtime;
 pub mod side;

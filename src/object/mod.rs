@@ -5,21 +5,33 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
+mod deadline;
 mod fault;
 mod file;
 mod key;
 pub mod mem;
+mod pace;
 mod prefix;
+mod rate;
+mod retry;
+mod s3;
+mod shard;
 
 use std::future::Future;
 use std::pin::Pin;
 
 use crate::pages::Page;
 
+pub use deadline::Deadline;
 pub use fault::{Faults, Faulty};
 pub use file::FileStore;
 pub use key::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, BlockKey, Layout};
+pub use pace::{Pace, Paced};
 pub use prefix::Prefixed;
+pub use rate::{Rate, Rated};
+pub use retry::Retried;
+pub use s3::{Address, BadAddress, Flavour, Keys, S3Store, Tls};
+pub use shard::{SHARDS_MAX, Sharded, shard_bucket};
 
 /// A future that stays on its core.
 pub type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;

@@ -1,6 +1,8 @@
 //! What is safe when, and what a caller hears when something could not be kept.
 
-use jfs_uring::object::StoreError;
+use std::rc::Rc;
+
+use jfs_uring::object::{Retried, StoreError};
 use jfs_uring::types::Ino;
 use jfs_uring::uring;
 use jfs_uring::vfs::VfsConfig;
@@ -46,7 +48,8 @@ fn a_store_that_is_away_for_a_moment_is_waited_for() {
     uring::block_on(async {
         let volume = Volume::format(0).await;
         let store = volume.broken_store();
-        let m = volume.mount_on(VfsConfig::default(), store.clone()).await;
+        let patient = Rc::new(Retried::new((*store).clone(), 10));
+        let m = volume.mount_on(VfsConfig::default(), patient).await;
         let (ino, handle) = m.create(Ino::ROOT, b"f").await;
         *store.put_error.borrow_mut() = Some(away());
         m.write(ino, handle, 0, b"patience").await;

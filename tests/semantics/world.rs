@@ -112,7 +112,7 @@ impl Volume {
 
     /// The store of this volume, which may be told to refuse.
     pub fn broken_store(&self) -> Rc<BrokenStore> {
-        Rc::new(BrokenStore { inner: mem::open(&self.store), put_error: RefCell::default() })
+        Rc::new(BrokenStore { inner: mem::open(&self.store), put_error: Rc::default() })
     }
 
     /// Objects in the store.
@@ -128,10 +128,11 @@ impl Drop for Volume {
     }
 }
 
-/// A store of which puts fail with an error while there is one.
+/// A store of which puts fail with an error while there is one; clones fail together.
+#[derive(Clone)]
 pub struct BrokenStore {
     inner: mem::MemStore,
-    pub put_error: RefCell<Option<StoreError>>,
+    pub put_error: Rc<RefCell<Option<StoreError>>>,
 }
 
 impl Store for BrokenStore {

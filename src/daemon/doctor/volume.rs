@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Finding;
 use crate::config::{DIR_QUOTAS, MetaUrl, Refusal};
 use crate::daemon::volume::Volume;
-use crate::daemon::{Failure, check_storage};
+use crate::daemon::{Failure, Overrides, StorePolicy, check_storage};
 use crate::meta::Description;
 use crate::uring;
 
@@ -89,7 +89,8 @@ fn persistence(volume: &Volume) -> Vec<Finding> {
 fn objects(volume: &Volume) -> Finding {
     let what = "objects";
     let began = Instant::now();
-    match volume.stores(None, None).and_then(|stores| check_storage(&stores)) {
+    let stores = volume.stores(&Overrides::default(), StorePolicy::asking());
+    match stores.and_then(|stores| check_storage(&stores)) {
         Ok(()) => {
             let taken_ms = began.elapsed().as_secs_f64() * 1e3;
             Finding::good(what, format!("stored, read and deleted one in {taken_ms:.1} ms"))

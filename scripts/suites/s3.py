@@ -1,0 +1,239 @@
+"""Objects in a bucket: a tree over S3, and a server that is away for a while under load."""
+import hashlib
+import json
+import os
+import random
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+from . import loader
+from .rig import check, run
+
+SECRET = "a secret that must not be seen"
+MOTO = "moto[s3,server]==5.2.5"
+
+
+def _moto():
+    """The program of a server that speaks S3, installed once."""
+    venv = os.path.expanduser("~/.cache/jfs-uring-tests/moto")
+    ready = os.path.join(venv, "ready")
+    if not os.path.exists(ready):
+        shutil.rmtree(venv, ignore_errors=True)
+        run(sys.executable, "-m", "venv", venv)
+        run(os.path.join(venv, "bin/pip"), "install", "-q", MOTO)
+        with open(ready, "wb"):
+            pass
+    return os.path.join(venv, "bin/moto_server")
+
+
+def _free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+class Bucket:
+    """A bucket in a server of its own, reached through a wire that can be cut. It is made by who formats."""
+
+    def __init__(self, rig, name="suite-bucket"):
+        self.name, self.port, self.wire_port = name, _free_port(), _free_port()
+        self.log = open(rig.path("moto.log"), "wb")
+        self.process = subprocess.Popen([_moto(), "-H", "127.0.0.1", "-p", str(self.port)],
+                                        stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        self.cut, self.ended, self.pairs, self.listener = False, False, set(), None
+        self._listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen("http://127.0.0.1:%d/" % self.port, timeout=5).close()
+                return
+            except OSError as err:
+                check(time.monotonic() < deadline and self.process.poll() is None, "moto does not answer: %s" % err)
+                time.sleep(0.1)
+
+    def url(self):
+        return "http://127.0.0.1:%d/%s" % (self.wire_port, self.name)
+
+    def keys(self):
+        """Names of all objects, by a listing that nobody had to sign."""
+        with urllib.request.urlopen("http://127.0.0.1:%d/%s?list-type=2&max-keys=1000" % (self.port, self.name), timeout=30) as got:
+            text = got.read().decode()
+        return [part.split("</Key>")[0] for part in text.split("<Key>")[1:]]
+
+    def object(self, key):
+        """Headers and bytes of one object."""
+        with urllib.request.urlopen("http://127.0.0.1:%d/%s/%s" % (self.port, self.name, key), timeout=30) as got:
+            return dict(got.headers), got.read()
+
+    def away(self, seconds):
+        """Nobody listens, and all connections break."""
+        self.cut = True
+        self.listener.close()
+        for pair in list(self.pairs):
+            for end in pair:
+                try:
+                    end.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+        time.sleep(seconds)
+        self._listen()
+        self.cut = False
+
+    def _listen(self):
+        self.listener = socket.create_server(("127.0.0.1", self.wire_port), backlog=256)
+        self.listener.settimeout(0.2)
+
+    def _accept(self):
+        while not self.ended:
+            try:
+                near, _from = self.listener.accept()
+                near.settimeout(None)
+                far = socket.create_connection(("127.0.0.1", self.port))
+            except OSError:
+                time.sleep(0.02)
+                continue
+            threading.Thread(target=self._carry, args=((near, far),), daemon=True).start()
+
+    def _carry(self, pair):
+        self.pairs.add(pair)
+        near, far = pair
+        try:
+            while not self.cut:
+                ready, _out, _odd = select.select(pair, (), (), 1)
+                for source in ready:
+                    piece = source.recv(1 << 18)
+                    if not piece:
+                        return
+                    (far if source is near else near).sendall(piece)
+        except (OSError, ValueError):
+            pass
+        finally:
+            near.close()
+            far.close()
+            self.pairs.discard(pair)
+
+    def end(self):
+        self.ended = True
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
+
+
+def _tree(folder, seed, count=300):
+    """Files of many sizes; their sums by name."""
+    chance, sums = random.Random(seed), {}
+    for number in range(count):
+        name = os.path.join("d%d" % (number % 12), "f%d" % number)
+        body = chance.randbytes(chance.choice((0, 1, 300, 5000, 70000, 400000, 3 << 20, 9 << 20) if number % 25 == 0 else (1, 900, 5000, 70000)))
+        path = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as out:
+            out.write(body)
+        sums[name] = hashlib.sha256(body).hexdigest()
+    return sums
+
+
+def _wrong(folder, sums):
+    found = []
+    for name, wanted in sums.items():
+        with open(os.path.join(folder, name), "rb") as source:
+            if hashlib.sha256(source.read()).hexdigest() != wanted:
+                found.append(name)
+    return found
+
+
+def _secrets(rig, url):
+    """The secret is in the volume, and nowhere in the clear."""
+    told = rig.call("status", url).stdout
+    setting = json.loads(told)["Setting"]
+    check(setting["SecretKey"] == "removed" and setting["AccessKey"] == "AK", "status shows %s" % setting)
+    check(SECRET not in told, "status shows the secret")
+    if rig.engine == "redis":
+        stored = loader.Connection(url).call("GET", "setting")
+        check(b'"KeyEncrypted": true' in stored and SECRET.encode() not in stored, "the secret is stored in the clear")
+    point = rig.mount(url, "--trace")
+    with open(rig.path("mnt.log"), encoding="utf-8") as log:
+        check(SECRET not in log.read(), "the log shows the secret")
+    return point
+
+
+def _under_load(rig, bucket, point):
+    """A cut of some seconds under writers and readers: they wait, none fails, nothing is lost."""
+    wrong, sums, end = [], {}, time.monotonic() + 12
+
+    def work(seed):
+        folder, turn = os.path.join(point, "load%d" % seed), 0
+        while time.monotonic() < end and not wrong:
+            turn += 1
+            part = os.path.join(folder, str(turn))
+            try:
+                made = _tree(part, seed * 1000 + turn, 12)
+                found = _wrong(part, made)
+            except OSError as err:
+                wrong.append("%s: %s" % (part, err))
+                return
+            wrong.extend(found)
+            sums.update({os.path.join("load%d" % seed, str(turn), name): wanted for name, wanted in made.items()})
+
+    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(3)]
+    for worker in workers:
+        worker.start()
+    time.sleep(3)
+    bucket.away(4)
+    for worker in workers:
+        worker.join(120)
+        check(not worker.is_alive(), "a worker hangs after the server came back")
+    check(not wrong, "under load: %s" % wrong[:5])
+    return sums
+
+
+def s3(rig):
+    """Format, a tree, cold reads, a cut under load, cold reads again, and an empty bucket at the end."""
+    bucket = Bucket(rig)
+    try:
+        url = rig.meta_url()
+        rig.call("format", "--trash-days", "0", "--storage", "minio", "--bucket", bucket.url(), "--access-key", "AK",
+                 "--secret-key", SECRET, url, "suite")
+        point = _secrets(rig, url)
+        sums = _tree(os.path.join(point, "tree"), 41)
+        point = rig.remount(point, url)
+        check(not _wrong(os.path.join(point, "tree"), sums), "the tree differs after a cold remount")
+        loaded = _under_load(rig, bucket, point)
+        point = rig.remount(point, url)
+        wrong = _wrong(point, loaded)
+        check(not wrong, "after the cut and a cold remount: %s" % wrong[:5])
+        blocks = [key for key in bucket.keys() if "/chunks/" in key]
+        check(len(blocks) > 200, "%d blocks in the bucket" % len(blocks))
+        headers, _body = bucket.object(blocks[0])
+        check("crc32c" in " ".join(headers).lower(), "a block without checksum: %s" % headers)
+        shutil.rmtree(os.path.join(point, "tree"))
+        for seed in range(3):
+            shutil.rmtree(os.path.join(point, "load%d" % seed), ignore_errors=True)
+        deadline = time.monotonic() + 60
+        while [key for key in bucket.keys() if "/chunks/" in key]:
+            check(time.monotonic() < deadline, "deleted files leave objects: %s" % bucket.keys()[:5])
+            time.sleep(0.5)
+        rig.umount(point)
+        _other_words(rig, bucket)
+        return "%d + %d files equal after cold remounts and a server that was away for 4 s" % (len(sums), len(loaded))
+    finally:
+        bucket.end()
+
+
+def _other_words(rig, bucket):
+    """What is wrong with a bucket is one line with its cure."""
+    cases = [(("refused",), "minio", "http://127.0.0.1:1/b"), (("no bucket",), "minio", "http://127.0.0.1:%d" % bucket.port),
+             (("no address",), "s3", "ftp://127.0.0.1/b")]
+    for words, storage, url in cases:
+        done = rig.call("format", "--storage", storage, "--bucket", url, "--access-key", "AK", "--secret-key", SECRET,
+                        rig.meta_url(), "other", ok=False, timeout=60)
+        text = done.stdout.strip()
+        check(done.returncode in (1, 2) and "\n" not in text, "%s: %d %r" % (url, done.returncode, text))
+        check(any(word in text for word in words) and SECRET not in text, "%s says %r" % (url, text))
