@@ -35,7 +35,7 @@ pub fn run(asked: &FormatArgs) -> Result<(), Failure> {
     };
     let setting = format(&url, &plan)?;
     say(&format!(
-        "volume {} ({}) is ready: metadata in {url}, objects in {} {}{}/",
+        "volume {} ({}) is ready: metadata in {url}, objects in {} {} below {}/",
         setting.name(),
         setting.uuid(),
         setting.storage(),

@@ -10,6 +10,15 @@ use super::super::StoreError;
 const BAD_KEYS: &[&str] = &["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"];
 /// Codes of a store without room.
 const FULL: &[&str] = &["XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded"];
+/// What goes wrong before a store answers and may pass, and what a person does if it does not.
+const CURES_ON_THE_WAY: &[(&str, &str)] = &[
+    (
+        "failed to load signing credential",
+        "give --access-key and --secret-key to `jfs-uring format`, or set AWS_ACCESS_KEY_ID and \
+         AWS_SECRET_ACCESS_KEY",
+    ),
+    ("invalid peer certificate", "name the file of its authority in SSL_CERT_FILE"),
+];
 /// Status of a store without room.
 const FULL_STATUS: &str = "507";
 
@@ -79,7 +88,9 @@ fn told(error: &Error, code: &str, status: &str) -> String {
     }
     let why = std::error::Error::source(error).map(chain).unwrap_or_default();
     let what = error.message();
-    if why.is_empty() { what.to_owned() } else { format!("{what}: {why}") }
+    let text = if why.is_empty() { what.to_owned() } else { format!("{what}: {why}") };
+    let cure = CURES_ON_THE_WAY.iter().find(|(sign, _)| text.contains(sign));
+    cure.map_or(text.clone(), |(_, cure)| format!("{text}; {cure}"))
 }
 
 /// An error and what caused it, without repetition.
@@ -169,5 +180,9 @@ mod tests {
         let broken = Error::new(ErrorKind::Unexpected, "send http request").set_source(cause);
         let text = sorted(&broken, "k").to_string();
         assert_eq!(text, "object store unavailable: send http request: connection reset");
+        let cause = std::io::Error::other("invalid peer certificate: UnknownIssuer");
+        let strange = Error::new(ErrorKind::Unexpected, "send http request").set_source(cause);
+        let text = sorted(&strange, "k").to_string();
+        assert!(text.ends_with("SSL_CERT_FILE"), "{text}");
     }
 }
