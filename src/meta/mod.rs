@@ -18,7 +18,7 @@ pub mod sqlite;
 mod txn;
 
 pub use client::{Made, Meta, MetaShared, Moved, Usage};
-pub use engine::{Description, DirEntry, Engine, EngineError, Local, Session};
+pub use engine::{Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices};
 pub use overlay::overlay;
 pub use plan::attr::{Atime, Wanted};
 pub use plan::content::{KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE};
@@ -28,6 +28,6 @@ pub use plan::rename::{EXCHANGE, NO_REPLACE};
 pub use plan::{Rules, Who};
 pub use slices::{MetaError, NewSlices, Slices};
 pub use txn::{
-    Commit, Counter, Expect, Flock, Key, LockOwner, Mutation, NodeField, Outcome, Patch, Plock,
-    SetNode, Value,
+    Commit, Counter, Delayed, Expect, Flock, Key, LockOwner, Mutation, NodeField, Outcome, Patch,
+    Plock, SetNode, Value,
 };
