@@ -298,7 +298,7 @@ impl Meta {
     }
 
     /// Those of the slices that no record refers to.
-    async fn unreferenced(
+    pub(super) async fn unreferenced(
         &self,
         slices: Vec<(SliceId, u32)>,
     ) -> Result<Vec<(SliceId, u32)>, MetaError> {

@@ -20,7 +20,7 @@ mod wire;
 mod words;
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 
 use std::rc::Rc;
 use std::sync::Arc;
