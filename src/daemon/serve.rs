@@ -114,6 +114,7 @@ impl Server {
             tries: plan.cache.tries,
             max_readahead_bytes: plan.cache.max_readahead_bytes.unwrap_or(8 * block_bytes),
             prefetch: plan.cache.prefetch,
+            compacts: plan.duties.as_ref().is_some_and(|duties| duties.clean_up),
         });
         let rules = Rules {
             capacity: setting.capacity(),

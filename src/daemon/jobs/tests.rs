@@ -69,6 +69,7 @@ impl World {
             tries: 2,
             max_readahead_bytes: 0,
             prefetch: 0,
+            compacts: true,
         });
         let data = Data::new(Rc::clone(&meta) as Rc<_>, self.store(), data);
         let shared: Arc<VfsShared> = VfsShared::new();
