@@ -29,6 +29,10 @@ pub const DELETIONS_MAX: usize = 128;
 pub const DELETIONS_WAITING_MAX: usize = 1 << 14;
 /// Slices whose objects are gone, and deleted files, forgotten in one commit.
 pub const FORGOTTEN_TOGETHER_MAX: usize = 512;
+/// Chunks that a mount compacts at a time.
+pub const COMPACTIONS_MAX: usize = 4;
+/// Pieces of blocks that a compaction holds at a time; each may keep a whole block in memory.
+pub const COMPACTION_FETCHES_MAX: usize = 8;
 /// Longest name of an extended attribute in bytes.
 pub const XATTR_NAME_BYTES_MAX: usize = 255;
 /// Largest value of an extended attribute in bytes.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::engine::Engines;
 use super::failure::Failure;
-use super::jobs::{self, Duties};
+use super::jobs::{self, Duties, Floors};
 use super::store::{Stores, device_of};
 use super::volume::session_info;
 use crate::config::Setting;
@@ -114,6 +114,7 @@ impl Server {
             tries: plan.cache.tries,
             max_readahead_bytes: plan.cache.max_readahead_bytes.unwrap_or(8 * block_bytes),
             prefetch: plan.cache.prefetch,
+            compacts: plan.duties.as_ref().is_some_and(|duties| duties.clean_up),
         });
         let rules = Rules {
             capacity: setting.capacity(),
@@ -140,12 +141,13 @@ impl Server {
         let (meta, data) = self.floors();
         if number == 0 {
             uring::spawn(Rc::clone(&data).tick());
-            if let Some(duties) = &self.plan.duties {
-                let (meta, data) = (Rc::clone(&meta), Rc::clone(&data));
-                uring::spawn(jobs::run(meta, data, duties.clone(), self.info.clone()));
-            }
         }
-        let vfs = Vfs::new(meta, data, Arc::clone(&self.vfs), self.plan.vfs.clone());
+        let (shared, config) = (Arc::clone(&self.vfs), self.plan.vfs.clone());
+        let vfs = Vfs::new(Rc::clone(&meta), Rc::clone(&data), shared, config);
+        if let Some(duties) = self.plan.duties.as_ref().filter(|_| number == 0) {
+            let floors = Floors { vfs: Rc::clone(&vfs), meta, data };
+            jobs::begin(&floors, duties, self.info.clone());
+        }
         Rc::new(Served(vfs))
     }
 

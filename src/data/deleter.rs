@@ -23,6 +23,30 @@ impl Data {
     /// collection.
     pub async fn delete_files(self: &Rc<Self>, files: Vec<(Ino, u64)>) -> Result<(), DataError> {
         let slices = self.slices.drop_chunks(files.clone()).await?;
+        let gone = self.remove_slices(slices).await;
+        self.slices.forget_slices(files, gone).await?;
+        Ok(())
+    }
+
+    /// Remove the objects of slices (id, size) that nobody refers to, and forget the slices; how
+    /// many.
+    ///
+    /// # Errors
+    /// Of metadata, as [`Self::delete_files`].
+    pub async fn delete_slices(
+        self: &Rc<Self>,
+        slices: Vec<(SliceId, u32)>,
+    ) -> Result<usize, DataError> {
+        let gone = self.remove_slices(slices).await;
+        let count = gone.len();
+        if count > 0 {
+            self.slices.forget_slices(Vec::new(), gone).await?;
+        }
+        Ok(count)
+    }
+
+    /// Remove the objects of slices; those of which all are gone.
+    async fn remove_slices(self: &Rc<Self>, slices: Vec<(SliceId, u32)>) -> Vec<(SliceId, u32)> {
         let permits = Permits::new(REMOVALS);
         let mut removals = Vec::with_capacity(slices.len());
         for (id, size) in slices {
@@ -43,8 +67,7 @@ impl Data {
         for removal in removals {
             gone.extend(removal.await.expect("a removal runs to its end"));
         }
-        self.slices.forget_slices(files, gone).await?;
-        Ok(())
+        gone
     }
 
     /// Remove all objects of a slice of `size` bytes.

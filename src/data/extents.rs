@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::compaction::Weight;
 use super::error::DataError;
 use super::geometry::{Span, parts};
 use super::overlay::{Overlay, Piece};
@@ -90,6 +91,7 @@ pub struct Pending {
 pub(super) struct Extents {
     chunks: BTreeMap<u32, Chunk>,
     lists: HashMap<u32, List>,
+    weights: HashMap<u32, Weight>,
     /// Moves whenever a list fetched before may be wrong.
     generation: u64,
     error: Option<DataError>,
@@ -246,6 +248,7 @@ impl Extents {
             }
         }
         self.chunks.retain(|_, chunk| !chunk.slices.is_empty());
+        self.weights.clear();
         stored
     }
 
@@ -299,6 +302,7 @@ impl Extents {
         self.generation += 1;
         match result {
             Ok(()) => {
+                self.weight_mut(chunk_index).push(records);
                 if let Some(list) = self.lists.get_mut(&chunk_index) {
                     records.iter().for_each(|record| list.paint(piece_of(record)));
                 }
@@ -367,27 +371,43 @@ impl Extents {
         self.generation
     }
 
+    /// What is known of the length of a chunk's list.
+    pub fn weight(&self, chunk: u32) -> Weight {
+        self.weights.get(&chunk).copied().unwrap_or_default()
+    }
+
+    pub fn weight_mut(&mut self, chunk: u32) -> &mut Weight {
+        self.weights.entry(chunk).or_default()
+    }
+
+    /// Whether what was appended to lists is to be remembered.
+    pub fn has_weight(&self) -> bool {
+        self.weights.values().any(|weight| weight.matters())
+    }
+
     /// Whether any committed list is known.
     pub fn has_lists(&self) -> bool {
         !self.lists.is_empty()
     }
 
-    /// Keep a fetched list unless something moved meanwhile.
+    /// Keep a fetched list unless something moved meanwhile; how many pieces of it are visible.
     pub fn keep_list(
         &mut self,
         chunk: u32,
         generation: u64,
         records: &[SliceRecord],
-    ) -> Result<(), DataError> {
+    ) -> Result<usize, DataError> {
         if let Some(wrong) = records.iter().find(|record| !is_sound(record)) {
             return Err(DataError::Io(format!("chunk {chunk} lists an impossible {wrong:?}")));
         }
+        let mut list = List::default();
+        records.iter().for_each(|record| list.paint(piece_of(record)));
+        let pieces = list.len();
         if self.generation == generation {
-            let mut list = List::default();
-            records.iter().for_each(|record| list.paint(piece_of(record)));
+            self.weight_mut(chunk).fetched(records);
             self.lists.insert(chunk, list);
         }
-        Ok(())
+        Ok(pieces)
     }
 
     /// Where the bytes of a span are, dirty data above committed; `None` if the list is needed
@@ -429,7 +449,7 @@ impl Extents {
 }
 
 /// Whether a record lies inside its chunk and its slice; other clients wrote it.
-fn is_sound(record: &SliceRecord) -> bool {
+pub(super) fn is_sound(record: &SliceRecord) -> bool {
     let end = |start: u32, len: u32| u64::from(start) + u64::from(len);
     let in_slice = record.id == 0
         || (end(record.off, record.len) <= u64::from(record.size)
@@ -443,7 +463,7 @@ fn piece_of(record: &SliceRecord) -> Piece<Committed> {
 }
 
 /// Where the bytes of a committed piece are; holes and gaps are zeros.
-fn committed_sources(
+pub(super) fn committed_sources(
     piece: Option<Piece<Committed>>,
     len: u32,
     layout: Layout,

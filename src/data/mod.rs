@@ -5,6 +5,7 @@
 
 mod abandoned;
 mod blocks;
+mod compaction;
 mod deleter;
 mod error;
 mod extents;

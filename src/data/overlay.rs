@@ -59,6 +59,11 @@ impl<T: Copy> Overlay<T> {
         self.pieces.splice(first..last, painted);
     }
 
+    /// Pieces that are visible.
+    pub fn len(&self) -> usize {
+        self.pieces.len()
+    }
+
     /// Pieces visible in `start .. end`, clipped to it; what they leave out was never painted.
     pub fn visible(&self, start: u32, end: u32) -> impl Iterator<Item = Piece<T>> {
         let first = self.pieces.partition_point(|piece| piece.end() <= start);

@@ -1,7 +1,7 @@
 //! Reading: where bytes are, then the bytes, as pieces of pages.
 //!
-//! Owns the retry with a fresh slice list: a compaction by another client removes objects that a
-//! cached list still names. Nothing is flushed for a read; dirty data is read where it is.
+//! Owns the retry with a fresh slice list: a compaction, by whomever, removes objects that a list
+//! still names. Nothing is flushed for a read; dirty data is read where it is.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,6 +16,18 @@ use crate::object::{BlockKey, StoreError};
 use crate::pages::{PAGE_BYTES, Page};
 use crate::types::Ino;
 use crate::uring;
+
+/// Lists that are fetched for a read while compactions go on under it.
+const LISTS_MAX: usize = 20;
+
+/// The blocks that bytes are in.
+fn blocks_in(sources: &[Source]) -> Vec<BlockKey> {
+    let blocks = sources.iter().filter_map(|source| match source {
+        Source::Block(key, ..) => Some(*key),
+        Source::Zero(_) | Source::Memory(_) => None,
+    });
+    blocks.collect()
+}
 
 impl Data {
     /// Up to `len` bytes from `offset` on of a file of `length` bytes (dirty data included), as
@@ -50,26 +62,36 @@ impl Data {
         pages: &mut Vec<Page>,
     ) -> Result<(), DataError> {
         let before = pages.len();
-        let sources = self.sources(file, span).await.inspect_err(|error| {
+        let mut sources = self.sources(file, span).await.inspect_err(|error| {
             if !matches!(error, DataError::Posix(_)) {
                 tracing::error!(ino = file.ino.0, chunk = span.chunk, %error, "no list of slices");
             }
         })?;
-        let first = self.gather(sources, sequential, pages).await;
-        let Err(StoreError::Missing(_) | StoreError::Corrupt { .. }) = first else {
-            return Ok(first?);
-        };
-        pages.truncate(before);
-        file.with(|extents| extents.drop_lists(Some(span.chunk)));
-        let sources = self.sources(file, span).await?;
-        self.gather(sources, sequential, pages).await.map_err(|error| {
-            tracing::error!(ino = file.ino.0, chunk = span.chunk, %error, "data cannot be read");
-            error.into()
-        })
+        for tried in 0.. {
+            let blocks = blocks_in(&sources);
+            let error = match self.gather(sources, sequential, pages).await {
+                Err(error @ (StoreError::Missing(_) | StoreError::Corrupt { .. })) => error,
+                done => return Ok(done?),
+            };
+            pages.truncate(before);
+            file.with(|extents| extents.drop_lists(Some(span.chunk)));
+            sources = self.sources(file, span).await?;
+            // The first time it may have been the object; after that only another list helps.
+            if tried >= LISTS_MAX || tried > 0 && blocks_in(&sources) == blocks {
+                let (ino, chunk) = (file.ino.0, span.chunk);
+                tracing::error!(ino, chunk, %error, "data cannot be read");
+                return Err(error.into());
+            }
+        }
+        unreachable!("the lists that are tried have an end")
     }
 
     /// Where the bytes of a span are; fetches the chunk's list if it is not known.
-    pub(super) async fn sources(&self, file: &File, span: Span) -> Result<Vec<Source>, DataError> {
+    pub(super) async fn sources(
+        self: &Rc<Self>,
+        file: &Arc<File>,
+        span: Span,
+    ) -> Result<Vec<Source>, DataError> {
         let layout = self.shared.config.layout;
         loop {
             let (known, generation) =
@@ -78,11 +100,13 @@ impl Data {
                 return Ok(sources);
             }
             let records = self.chunk(file.ino, span.chunk).await?;
-            file.with(|extents| extents.keep_list(span.chunk, generation, &records))?;
+            let pieces =
+                file.with(|extents| extents.keep_list(span.chunk, generation, &records))?;
+            self.compact_if_scattered(file, span.chunk, (records.len(), pieces));
         }
     }
 
-    async fn chunk(
+    pub(super) async fn chunk(
         &self,
         ino: Ino,
         chunk: u32,
@@ -131,7 +155,7 @@ impl Data {
         }
     }
 
-    async fn gather(
+    pub(super) async fn gather(
         self: &Rc<Self>,
         sources: Vec<Source>,
         sequential: bool,

@@ -11,6 +11,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use super::blocks::Flights;
+use super::compaction::Compactions;
 use super::extents::{Extents, Step};
 use crate::object::Layout;
 use crate::pages::Pool;
@@ -48,6 +49,8 @@ pub struct DataConfig {
     pub max_readahead_bytes: u64,
     /// Whole blocks fetched at a time after a read of a piece; 0 turns it off.
     pub prefetch: usize,
+    /// Long lists of slices are made shorter when they are met.
+    pub compacts: bool,
 }
 
 /// One file's dirty state.
@@ -82,6 +85,7 @@ pub struct DataShared {
     /// Blocks fetched around random reads at a time.
     pub(super) prefetch: Option<Arc<Permits>>,
     pub(super) flights: Flights,
+    pub(super) compactions: Compactions,
     files: [Mutex<Files>; SHARDS],
     open: Mutex<BTreeMap<u64, OpenSlice>>,
     /// Files with work that was given up.
@@ -106,6 +110,7 @@ impl DataShared {
             uploads: Permits::new(config.uploads.max(1)),
             downloads: Permits::new(config.downloads.max(1)),
             flights: Flights::default(),
+            compactions: Compactions::default(),
             files: std::array::from_fn(|_| Mutex::default()),
             open: Mutex::default(),
             left_behind: Mutex::default(),
@@ -150,7 +155,7 @@ impl DataShared {
         let Some(file) = shard.get(&ino) else { return };
         let idle = file.with(|extents| {
             extents.clear_error();
-            extents.is_idle() && !extents.has_lists()
+            extents.is_idle() && !extents.has_lists() && !extents.has_weight()
         });
         if idle && Arc::strong_count(file) == 1 {
             shard.remove(&ino);

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use rustix::io::Errno;
 
 use super::*;
-use crate::meta::{Local, MetaError, NewSlices};
+use crate::meta::{Compaction, Local, MetaError, NewSlices, SizedSlice};
 use crate::object::{Layout, Local as StoreLocal, ObjectInfo, StoreError, mem};
 use crate::pages::{PAGE_BYTES, Page, Pool};
 use crate::stage::{BlockCache, CacheConfig, Compression};
@@ -59,6 +59,17 @@ impl Slices for Table {
             chunks.entry((slices.ino, slices.chunk)).or_default().extend(slices.records);
             Ok(attr())
         })
+    }
+
+    fn compact(
+        &self,
+        ino: Ino,
+        chunk: u32,
+        compaction: Compaction,
+        id: SliceId,
+    ) -> Local<'_, Result<Option<Vec<SizedSlice>>, MetaError>> {
+        let _ = (ino, chunk, compaction, id);
+        unreachable!("these tests do not compact; compaction.rs has its own")
     }
 
     fn drop_chunks(&self, _: Vec<(Ino, u64)>) -> Local<'_, Result<Vec<(SliceId, u32)>, MetaError>> {
@@ -162,6 +173,7 @@ impl World {
             tries: 3,
             max_readahead_bytes: 1 << 20,
             prefetch: 1,
+            compacts: false,
         });
         let data = Data::new(table.clone(), store.clone(), shared);
         Self { table, store, data }
@@ -666,6 +678,7 @@ fn cores_share_files_and_wake_each_other() {
         tries: 3,
         max_readahead_bytes: 0,
         prefetch: 0,
+        compacts: false,
     });
     let inner = mem::open("data-cores");
     let done = Arc::new(AtomicUsize::new(0));

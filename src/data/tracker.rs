@@ -21,6 +21,7 @@ impl Data {
         while let Some(slices) = file.with(|extents| extents.next_commit(file.ino)) {
             let (chunk, records) = (slices.chunk, slices.records.clone());
             let in_hand = InHand::new(&self.shared, file, Work::Commit(chunk));
+            self.compact_if_full(file, chunk).await;
             let result = self.push(slices).await;
             in_hand.done();
             match &result {
@@ -46,6 +47,9 @@ impl Data {
                 extents.committed(chunk, &records, result.map(|_| ()))
             });
             file.moved.open();
+            if file.with(|extents| extents.weight(chunk).is_due()) {
+                self.compact_soon(file, chunk);
+            }
             if certain {
                 self.remove_later(lost);
             }

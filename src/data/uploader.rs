@@ -72,14 +72,20 @@ impl Data {
         let Some(id) = self.slice_id(file, &block).await? else { return Ok(None) };
         let size = block.pages.iter().map(|page| page.len()).sum::<usize>() as u32;
         let key = BlockKey { id, index: block.index, size };
+        self.put_block(key, block.pages).await?;
+        Ok(Some(key))
+    }
+
+    /// Store a block, and keep it near if blocks of its size are.
+    pub(super) async fn put_block(&self, key: BlockKey, pages: Vec<Page>) -> Result<(), DataError> {
         let name = self.shared.config.layout.name(key);
-        let kept = self.keeps(size).then(|| block.pages.clone());
-        let body = self.encoded(block.pages, size as usize).await;
+        let kept = self.keeps(key.size).then(|| pages.clone());
+        let body = self.encoded(pages, key.size as usize).await;
         self.store.put(name, body).await?;
         if let (Some(pages), Some(cache)) = (kept, &self.shared.config.cache) {
             cache.insert_copy(key, &pages);
         }
-        Ok(Some(key))
+        Ok(())
     }
 
     /// The block as it is stored; what takes long is done aside.

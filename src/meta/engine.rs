@@ -6,8 +6,8 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use super::txn::{Commit, Counter, Key, Outcome, Value};
-use crate::types::{Attr, FileType, Ino, Name};
+use super::txn::{Commit, Counter, Delayed, Key, Outcome, Value};
+use crate::types::{Attr, FileType, Ino, Name, SliceId};
 
 /// A future that stays on its core.
 pub type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -56,6 +56,15 @@ pub struct Session {
     pub expire: i64,
     /// The JSON text shown by `juicefs status`.
     pub info: String,
+}
+
+/// A page of slices that no list record refers to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnusedSlices {
+    /// They, with their sizes.
+    pub slices: Vec<(SliceId, u32)>,
+    /// What to ask on with for the next page; `None` after the last one.
+    pub next: Option<u64>,
 }
 
 /// What an engine is, without any password.
@@ -109,6 +118,22 @@ pub trait Engine {
         before: i64,
         limit: usize,
     ) -> Local<'_, Result<Vec<(Ino, u64)>, EngineError>>;
+
+    /// Slices whose count of references is gone but not forgotten, about `limit` of them: the first
+    /// page for 0, others for what the one before says. Who changes counts meanwhile may make one
+    /// come twice.
+    fn unused_slices(
+        &self,
+        from: u64,
+        limit: usize,
+    ) -> Local<'_, Result<UnusedSlices, EngineError>>;
+
+    /// Replaced slices put aside before `before` (unix s), at most `limit` compactions' worth.
+    fn delayed_slices(
+        &self,
+        before: i64,
+        limit: usize,
+    ) -> Local<'_, Result<Vec<Delayed>, EngineError>>;
 
     /// JuiceFS's leader election: set the named stamp to `now` unless it is younger than
     /// `now - period`; true for the winner.

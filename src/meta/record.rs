@@ -1,12 +1,14 @@
 //! The bytes of metadata records, as JuiceFS writes them (docs/formats/juicefs.md).
 //!
-//! Owns encoding and decoding of nodes, entries, slice records and POSIX locks. Every number is
-//! big-endian. Does not own key names (`key`) nor what records mean together.
+//! Owns encoding and decoding of nodes, entries, slice records, slices that are put aside, and
+//! POSIX locks. Every number is big-endian. Does not own key names (`key`) nor what records mean together.
 
-use crate::types::{Attr, FileType, Ino, SliceRecord, Time};
+use crate::types::{Attr, FileType, Ino, SliceId, SliceRecord, Time};
 
 /// Bytes of a slice record.
 pub const SLICE_BYTES: usize = 24;
+/// Bytes of a slice that was replaced and put aside.
+pub const DELAYED_BYTES: usize = 12;
 /// Bytes of a directory entry's value.
 pub const ENTRY_BYTES: usize = 9;
 /// Bytes of one POSIX lock.
@@ -151,6 +153,24 @@ pub fn decode_slices(bytes: &[u8]) -> Result<Vec<SliceRecord>, RecordError> {
     bytes.chunks_exact(SLICE_BYTES).map(decode_slice).collect()
 }
 
+/// Replaced slices back to back: id and size of each.
+pub fn encode_delayed(slices: &[(SliceId, u32)]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(slices.len() * DELAYED_BYTES);
+    for (id, size) in slices {
+        out.extend_from_slice(&id.to_be_bytes());
+        out.extend_from_slice(&size.to_be_bytes());
+    }
+    out
+}
+
+/// Read replaced slices.
+pub fn decode_delayed(bytes: &[u8]) -> Result<Vec<(SliceId, u32)>, RecordError> {
+    if bytes.is_empty() || !bytes.len().is_multiple_of(DELAYED_BYTES) {
+        return Err(RecordError::Length(bytes.len()));
+    }
+    Ok(bytes.chunks_exact(DELAYED_BYTES).map(|one| (u64_at(one, 0), u32_at(one, 8))).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -219,6 +239,12 @@ mod tests {
             Ok(vec![record; 2])
         );
         assert_eq!(decode_slices(&[0; 25]), Err(RecordError::Length(25)));
+        let delayed = [(7, 5000), (1 << 33, 1)];
+        let bytes = unhex("0000000000000007 00001388 0000000200000000 00000001");
+        assert_eq!(encode_delayed(&delayed), bytes);
+        assert_eq!(decode_delayed(&bytes), Ok(delayed.to_vec()));
+        assert_eq!(decode_delayed(&bytes[..23]), Err(RecordError::Length(23)));
+        assert_eq!(decode_delayed(&[]), Err(RecordError::Length(0)));
         assert_eq!(encode_entry(FileType::Dir, Ino(7)).to_vec(), unhex("02 0000000000000007"));
         assert_eq!(decode_entry(&encode_entry(FileType::Dir, Ino(7))), Ok((FileType::Dir, Ino(7))));
     }

@@ -6,6 +6,7 @@
 use rustix::io::Errno;
 
 use super::engine::{EngineError, Local};
+use super::plan::compact::Compaction;
 use crate::types::{Attr, Ino, SliceId, SliceRecord, Time};
 
 /// How a metadata operation fails.
@@ -18,6 +19,9 @@ pub enum MetaError {
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
+
+/// A slice by its id and its size in bytes.
+pub type SizedSlice = (SliceId, u32);
 
 /// Slices of one chunk whose data is safe, about to become visible.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +47,17 @@ pub trait Slices {
     /// Append slices, grow the length to their end, move the times; the attributes afterwards.
     /// ENOENT: the file is gone, the caller removes the objects it uploaded.
     fn push(&self, slices: NewSlices) -> Local<'_, Result<Attr, MetaError>>;
+
+    /// Put a compaction in place of what it saw of a chunk's list, with `id` for its new slice, whose
+    /// bytes are stored. The slices (id, size) that nobody refers to any more; `None` if the list
+    /// moved meanwhile: then nothing has changed, and the new slice is nobody's.
+    fn compact(
+        &self,
+        ino: Ino,
+        chunk: u32,
+        compaction: Compaction,
+        id: SliceId,
+    ) -> Local<'_, Result<Option<Vec<SizedSlice>>, MetaError>>;
 
     /// Drop the chunk lists of deleted files (inode, length); the slices (id, size) that nobody
     /// refers to any more. Their objects may be deleted, then `forget_slices` is called.

@@ -138,6 +138,17 @@ pub enum NodeField {
     Acl(u32, u32),
 }
 
+/// Slices that a compaction replaced, put aside for as long as the trash keeps things.
+#[derive(Clone, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub struct Delayed {
+    /// The slice that stands for them.
+    pub by: SliceId,
+    /// When, in unix seconds.
+    pub at: i64,
+    /// The replaced ones with their sizes, one for each list record that named them.
+    pub slices: Vec<(SliceId, u32)>,
+}
+
 /// What must still hold when a commit is applied. All are checked before any mutation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Expect {
@@ -153,6 +164,8 @@ pub enum Expect {
     DirEmpty(Ino),
     /// The chunk's list still begins with these records (used by compaction and copies).
     ChunkPrefix(Ino, u32, Vec<SliceRecord>),
+    /// These replaced slices still wait, as they were put aside.
+    Delayed(Delayed),
     /// The extended attribute is absent, or has exactly this value.
     XattrIs(Ino, Name, Option<Box<[u8]>>),
     /// The holders of BSD locks are exactly these.
@@ -242,14 +255,22 @@ pub enum Mutation {
     PushHolesIfListed(Ino, u32, Vec<SliceRecord>),
     /// Append records that share existing slices: each id > 0 gains one reference.
     ShareSlices(Ino, u32, Vec<SliceRecord>),
-    /// Replace the first records of a chunk's list by these (compaction).
+    /// Replace the first records of a chunk's list by these (compaction); counts of references
+    /// are the plan's.
     ReplacePrefix(Ino, u32, u32, Vec<SliceRecord>),
+    /// A new slice gains its first reference, by a record that `ReplacePrefix` puts into a list.
+    /// `PushSlices` brings it along for its own records.
+    CountSlice(SliceId, u32),
     /// Remove a chunk's list.
     DelChunk(Ino, u32),
     /// Move a slice's reference count (count of list records) by n.
     AddSliceRef(SliceId, u32, i64),
     /// Forget a slice's reference count: its objects are gone.
     ForgetSlice(SliceId, u32),
+    /// Put replaced slices aside; each keeps the references that were its own.
+    PutDelayed(Delayed),
+    /// They wait no longer: the plan takes their references away.
+    DelDelayed(Delayed),
     /// Move a counter.
     Add(Counter, i64),
     /// Move the number of links a hard-linked inode has in a directory.

@@ -41,6 +41,21 @@ pub fn utc(sec: i64) -> Utc {
     }
 }
 
+/// The seconds from 1970 to a moment, whatever its numbers: those beyond their range count on.
+/// Years of more than six digits are cut to that.
+pub fn seconds(at: Utc) -> i64 {
+    let year = at.year.clamp(-999_999, 999_999) - i64::from(at.month <= 2);
+    let month = at.month.clamp(1, 12);
+    let shifted_month = (month + 9) % 12;
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let of_month = |number: i64| number.clamp(0, 1_000_000);
+    let day_of_year = (153 * shifted_month + 2) / 5 + of_month(at.day) - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = era * 146_097 + day_of_era - 719_468;
+    days * 86_400 + of_month(at.hour) * 3600 + of_month(at.minute) * 60 + of_month(at.second)
+}
+
 /// RFC 3339 with nanoseconds.
 pub fn rfc3339(time: Time) -> String {
     let Utc { year, month, day, hour, minute, second } = utc(time.sec);
@@ -58,5 +73,22 @@ mod tests {
         assert_eq!(rfc3339(Time { sec: 951_782_400, nsec: 0 }), "2000-02-29T00:00:00.000000000Z");
         assert_eq!(rfc3339(Time { sec: 1_700_000_000, nsec: 0 }), "2023-11-14T22:13:20.000000000Z");
         assert_eq!(rfc3339(Time { sec: -1, nsec: 0 }), "1969-12-31T23:59:59.000000000Z");
+    }
+
+    #[test]
+    fn moments_come_back_from_their_dates() {
+        for day in -200_000..200_000_i64 {
+            let sec = day * 86_400 + (day * 7919).rem_euclid(86_400);
+            assert_eq!(seconds(utc(sec)), sec);
+        }
+        let wild = Utc {
+            year: i64::MAX,
+            month: i64::MIN,
+            day: i64::MAX,
+            hour: i64::MAX,
+            minute: i64::MAX,
+            second: i64::MAX,
+        };
+        assert!(seconds(wild) > 0);
     }
 }

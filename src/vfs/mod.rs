@@ -11,6 +11,7 @@ mod dir;
 mod dispatch;
 mod doomed;
 mod error;
+mod expiry;
 mod file;
 mod handle;
 mod inode;

@@ -164,7 +164,8 @@ impl Vfs {
         self.shared.listings.changed(dir, || Change::Added(name.into(), kind, ino));
     }
 
-    fn unnamed(&self, dir: Ino, name: Name) {
+    /// A name stands for nothing any more.
+    pub(super) fn unnamed(&self, dir: Ino, name: Name) {
         self.changed(dir);
         self.shared.listings.changed(dir, || Change::Removed(name));
     }

@@ -89,11 +89,13 @@ impl Vfs {
         });
     }
 
-    /// The mount ends: store and commit all that is dirty, and let no removal stop half-way.
+    /// The mount ends: store and commit all that is dirty, and let neither a compaction nor a removal
+    /// stop half-way.
     pub async fn drain(self: Rc<Self>) {
         if let Err(error) = self.data.flush_all().await {
             tracing::error!(%error, "not everything could be stored before the end");
         }
+        self.data.end_compactions().await;
         self.shared.doomed.end().await;
     }
 }

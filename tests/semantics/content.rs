@@ -1,6 +1,7 @@
 //! Content: what is written is read, holes are zeros, close and fsync keep it.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use jfs_uring::types::Ino;
 use jfs_uring::uring;
@@ -331,5 +332,33 @@ fn a_hole_gives_no_space_back() {
         assert_eq!(volume.objects().await, objects);
         assert_eq!(m.meta.usage().await.unwrap(), usage);
         m.close(ino, handle).await;
+    });
+}
+
+#[test]
+fn overwritten_bytes_give_their_objects_back() {
+    uring::block_on(async {
+        let mut volume = Volume::format(0).await;
+        volume.compacts = true;
+        let m = volume.mount(VfsConfig::default()).await;
+        let (ino, handle) = m.create(Ino::ROOT, b"f").await;
+        let mut bytes = vec![0; 100_000];
+        m.truncate(ino, 100_000).await;
+        for number in 0..500_usize {
+            let at = number * 7919 % 90_000;
+            bytes[at..at + 10_000].fill(number as u8);
+            m.write(ino, handle, at as u64, &[number as u8; 10_000]).await;
+            m.ok(Op::Fsync { ino, handle, datasync: false }).await;
+            // Nothing here waits by itself, and who compacts needs turns.
+            uring::sleep(Duration::from_micros(100)).await;
+        }
+        let before = m.attr(ino).await;
+        m.close(ino, handle).await;
+        Rc::clone(&m.vfs).drain().await;
+        assert!(volume.objects().await < 100, "{} objects of 500", volume.objects().await);
+        let other = volume.mount(VfsConfig::default()).await;
+        assert_eq!(other.attr(ino).await.mtime, before.mtime);
+        assert!(other.cat(ino).await == bytes);
+        Rc::clone(&other.vfs).drain().await;
     });
 }

@@ -168,3 +168,38 @@ fn a_file_that_another_client_deleted_is_not_read_as_zeros() {
         assert_eq!(b.errno(read).await, libc::ENOENT);
     });
 }
+
+#[test]
+fn what_is_open_outlives_the_trash() {
+    uring::block_on(async {
+        let volume = Volume::format(1).await;
+        let m = volume.mount(VfsConfig::default()).await;
+        let ino = m.put(Ino::ROOT, b"f", b"kept").await;
+        let dir = m.mkdir(Ino::ROOT, b"d").await;
+        m.put(dir, b"g", b"not kept").await;
+        m.unlink(Ino::ROOT, b"f").await;
+        m.unlink(dir, b"g").await;
+        m.ok(Op::Rmdir { dir: Ino::ROOT, name: (*b"d").into() }).await;
+        let hours = m.names(Ino::TRASH).await;
+        let hour = m.lookup(Ino::TRASH, hours[0].as_bytes()).await.ino;
+        assert_eq!(m.names(hour).await.len(), 3);
+        let (handle, _) = m.open(ino, RDONLY).await;
+        let began_s = m.meta.trash_folders().await.unwrap()[0].hour_s;
+        assert_eq!(m.vfs.expire_trash(began_s, &|| false).await, Ok(0), "its hour is not over");
+        assert_eq!(m.vfs.expire_trash(i64::MAX, &|| true).await, Ok(0), "there is no time");
+        assert_eq!(m.names(hour).await.len(), 3);
+        assert_eq!(m.vfs.expire_trash(began_s + 1, &|| false).await, Ok(3));
+        assert!(m.names(Ino::TRASH).await.is_empty());
+        assert_eq!(m.errno(Op::Getattr { ino: hour, handle: None }).await, libc::ESTALE);
+        eventually(|| async { volume.objects().await == 1 }).await;
+        assert_eq!(m.read(ino, handle, 0, 10).await, b"kept");
+        m.release(ino, handle).await;
+        eventually(|| async { volume.objects().await == 0 }).await;
+        let usage = m.meta.usage().await.unwrap();
+        assert_eq!((usage.space, usage.inodes), (0, 0));
+        // What is removed in the hour that was emptied finds a folder again.
+        m.put(Ino::ROOT, b"f", b"again").await;
+        m.unlink(Ino::ROOT, b"f").await;
+        assert_eq!(m.names(Ino::TRASH).await.len(), 1);
+    });
+}

@@ -34,6 +34,8 @@ pub struct Volume {
     folder: tempfile::TempDir,
     store: String,
     pub trash_days: u64,
+    /// Later mounts compact what they meet.
+    pub compacts: bool,
     /// Limits and settings that later mounts follow.
     pub rules: Rules,
 }
@@ -70,7 +72,7 @@ impl Volume {
         let trash = Attr { mode: 0o555, ..root.clone() };
         let init = vec![(Ino::ROOT, root), (Ino::TRASH, trash)];
         engine.engine().store_setting("{}".into(), init).await.expect("formatted");
-        Self { folder, store, trash_days, rules: Rules::default() }
+        Self { folder, store, trash_days, compacts: false, rules: Rules::default() }
     }
 
     pub async fn mount(&self, config: VfsConfig) -> Rc<Mount> {
@@ -99,6 +101,7 @@ impl Volume {
             tries: 2,
             max_readahead_bytes: 1 << 20,
             prefetch: 1,
+            compacts: self.compacts,
         });
         let data = Data::new(Rc::clone(&meta) as Rc<_>, store, shared);
         let vfs = Vfs::new(Rc::clone(&meta), data, VfsShared::new(), config);

@@ -1,5 +1,6 @@
 //! What a file is made of: slices, length, holes, shared ranges, and their end.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -8,10 +9,11 @@ use super::{Meta, SLICE_BATCH, TRIES, node_in, now};
 use crate::limits::FORGOTTEN_TOGETHER_MAX;
 use crate::meta::engine::Local;
 use crate::meta::overlay::overlay;
+use crate::meta::plan::compact::{Compaction, replace};
 use crate::meta::plan::content::{
     by_chunk, fallocate, fallocate_asks, push, push_inside, share, truncate, truncate_asks,
 };
-use crate::meta::slices::{MetaError, NewSlices, Slices};
+use crate::meta::slices::{MetaError, NewSlices, SizedSlice, Slices};
 use crate::meta::txn::{Commit, Counter, Expect, Key, Mutation, Outcome, Value};
 use crate::types::{Attr, CHUNK_BYTES, Ino, SliceId, SliceRecord};
 use crate::uring;
@@ -82,9 +84,8 @@ impl Meta {
             let mut expects = Vec::new();
             for ((index, pos, len), value) in chunks.iter().zip(&found[1..]) {
                 let Value::Chunk(records) = value else { unreachable!("a chunk was asked for") };
-                if from != to {
-                    expects.push(Expect::ChunkPrefix(from, *index, records.clone()));
-                }
+                // Of the same file too: a compaction would let go of what is shared here.
+                expects.push(Expect::ChunkPrefix(from, *index, records.clone()));
                 let start = u64::from(*index) * CHUNK_BYTES + pos;
                 let at = to_offset + (start - offset);
                 pieces.extend(
@@ -184,6 +185,29 @@ impl Slices for Meta {
             match self.engine.commit(push(slices, now())).await? {
                 Outcome::Applied(nodes) => self.pushed(ino, nodes),
                 Outcome::Conflict(_) => Err(Errno::NOENT.into()),
+            }
+        })
+    }
+
+    fn compact(
+        &self,
+        ino: Ino,
+        chunk: u32,
+        compaction: Compaction,
+        id: SliceId,
+    ) -> Local<'_, Result<Option<Vec<SizedSlice>>, MetaError>> {
+        Box::pin(async move {
+            self.writable()?;
+            let keeps = self.shared.trash_days.load(Ordering::Acquire) > 0;
+            let commit = replace((ino, chunk), &compaction, id, keeps.then(|| now().sec));
+            let less = commit.mutations.iter().filter_map(|mutation| match mutation {
+                Mutation::AddSliceRef(id, size, n) if *n < 0 => Some((*id, *size)),
+                _ => None,
+            });
+            let less: Vec<_> = less.collect();
+            match self.engine.commit(commit).await? {
+                Outcome::Applied(_) => Ok(Some(self.unreferenced(less).await?)),
+                Outcome::Conflict(_) => Ok(None),
             }
         })
     }
@@ -298,7 +322,7 @@ impl Meta {
     }
 
     /// Those of the slices that no record refers to.
-    async fn unreferenced(
+    pub(super) async fn unreferenced(
         &self,
         slices: Vec<(SliceId, u32)>,
     ) -> Result<Vec<(SliceId, u32)>, MetaError> {

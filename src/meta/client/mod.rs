@@ -3,16 +3,20 @@
 //! Owns id ranges, the session and the retry loop. Rules are `plan`'s, storage is `engine`'s.
 
 mod content;
+mod garbage;
 mod names;
 mod nodes;
 mod seen;
 mod session;
+mod trash;
 
 #[cfg(test)]
 mod tests;
 
+pub use garbage::Released;
 pub use names::{Made, Moved};
 pub use nodes::Usage;
+pub use trash::TrashFolder;
 
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,6 +92,11 @@ impl Meta {
     /// On this core's engine handle.
     pub fn new(engine: Rc<dyn Engine>, shared: Arc<MetaShared>) -> Rc<Self> {
         Rc::new(Self { engine, shared })
+    }
+
+    /// Deletions go to the trash for so many days from now on; 0 for none.
+    pub fn set_trash_days(&self, days: u64) {
+        self.shared.trash_days.store(days, Ordering::Release);
     }
 
     /// The engine, for commands that read more than a file system does.

@@ -247,7 +247,7 @@ impl Meta {
     }
 
     /// A name of a node was taken away.
-    fn gone(&self, dir: Ino, name: &[u8], ino: Ino) {
+    pub(super) fn gone(&self, dir: Ino, name: &[u8], ino: Ino) {
         self.shared.seen.forget_name(dir, name);
         self.shared.seen.forget_node(ino);
     }

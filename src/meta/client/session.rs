@@ -1,16 +1,12 @@
-//! The session of a mount and the folder where its deletions go.
+//! The session of a mount, and the end of sessions.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::{Meta, now};
 use crate::meta::engine::Session;
-use crate::meta::plan::Who;
-use crate::meta::plan::create::NewNode;
 use crate::meta::slices::MetaError;
 use crate::meta::txn::Counter;
-use crate::stdx::calendar::utc;
-use crate::types::{FileType, Ino};
+use crate::types::Ino;
 
 /// How often a session that is ended is asked for what it keeps; a client that is not dead may go
 /// on to keep more.
@@ -58,46 +54,4 @@ impl Meta {
         }
         Ok(gone)
     }
-
-    /// Today's trash folder, made when it is first needed; `None` without a trash.
-    pub(super) async fn trash_folder(&self) -> Result<Option<Ino>, MetaError> {
-        if self.shared.trash_days.load(Ordering::Acquire) == 0 {
-            return Ok(None);
-        }
-        let name = hour_name(now().sec);
-        {
-            let known = self.shared.trash_folder.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((hour, ino)) = known.as_ref()
-                && *hour == name
-            {
-                return Ok(Some(*ino));
-            }
-        }
-        let ino = self.find_or_make_hour(&name).await?;
-        *self.shared.trash_folder.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((name, ino));
-        Ok(Some(ino))
-    }
-
-    async fn find_or_make_hour(&self, name: &str) -> Result<Ino, MetaError> {
-        if let Ok((ino, _)) = self.lookup(Ino::TRASH, name.as_bytes()).await {
-            return Ok(ino);
-        }
-        let number = self.engine.reserve(Counter::NextTrash, 1).await? as u64;
-        let new = NewNode { kind: FileType::Dir, mode: 0o555, umask: 0, rdev: 0, target: None };
-        let ino = Ino(Ino::TRASH.0 + number);
-        match self.create_as(ino, Ino::TRASH, name.as_bytes(), &new, Who { uid: 0, gid: 0 }).await {
-            Ok(made) => Ok(made.ino),
-            Err(MetaError::Posix(rustix::io::Errno::EXIST)) => {
-                Ok(self.lookup(Ino::TRASH, name.as_bytes()).await?.0)
-            }
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// `YYYY-MM-DD-HH` of the hour in UTC.
-pub(super) fn hour_name(sec: i64) -> String {
-    let hour = utc(sec);
-    format!("{:04}-{:02}-{:02}-{:02}", hour.year, hour.month, hour.day, hour.hour)
 }

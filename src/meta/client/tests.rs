@@ -7,7 +7,7 @@ mod trips;
 
 use rustix::io::Errno;
 
-use super::session::hour_name;
+use super::trash::hour_name;
 use super::*;
 use crate::meta::plan::Who;
 use crate::meta::plan::create::NewNode;

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use super::{dir, file, get, name, node};
 use crate::meta::engine::{Engine, Session};
 use crate::meta::txn::{
-    Commit, Counter, Expect, Flock, Key, LockOwner, Mutation, NodeField, Outcome, Patch, Plock,
-    SetNode, Value,
+    Commit, Counter, Delayed, Expect, Flock, Key, LockOwner, Mutation, NodeField, Outcome, Patch,
+    Plock, SetNode, Value,
 };
 use crate::stdx::Chance;
 use crate::types::{Attr, FileType, Ino, Name, SliceId, SliceRecord, Time};
@@ -243,7 +243,11 @@ impl Life {
         let mutation = match (self.chance.below(8), known, shared) {
             (0, ..) => Mutation::DelChunk(ino, index),
             (1, ..) => Mutation::PushHolesIfListed(ino, index, vec![hole]),
-            (2, ..) => Mutation::ReplacePrefix(ino, index, count, vec![self.slice(), hole]),
+            (2, ..) => {
+                let made = self.slice();
+                commit.mutations.push(Mutation::CountSlice(made.id, made.size));
+                Mutation::ReplacePrefix(ino, index, count, vec![made, hole])
+            }
             (3, _, Some(id)) => {
                 Mutation::ShareSlices(ino, index, vec![SliceRecord { id, ..self.slice() }, hole])
             }
@@ -261,6 +265,7 @@ impl Life {
                     let slices = records.iter().filter(|record| record.id > 0);
                     slices.for_each(|record| *self.refs.entry(record.id).or_default() += 1);
                 }
+                Mutation::CountSlice(id, _) => *self.refs.entry(*id).or_default() += 1,
                 Mutation::AddSliceRef(id, _, n) => *self.refs.entry(*id).or_default() += n,
                 Mutation::ForgetSlice(id, _) => {
                     self.refs.remove(id);
@@ -348,12 +353,24 @@ impl Life {
             Mutation::Add(Counter::UsedSpace, space),
             Mutation::Add(Counter::TotalInodes, inodes),
         ]);
-        commit.mutations.push(match self.chance.below(4) {
+        commit.mutations.push(match self.chance.below(6) {
             0 => Mutation::QueueFile(ino, ino.0 * 1000, self.chance.below(100) as i64),
             1 => Mutation::UnqueueFile(ino, ino.0 * 1000),
             2 => Mutation::PutSustained(sid, ino),
-            _ => Mutation::DelSustained(sid, ino),
+            3 => Mutation::DelSustained(sid, ino),
+            4 => Mutation::PutDelayed(self.aside()),
+            _ => {
+                let delayed = self.aside();
+                commit.expects.push(Expect::Delayed(delayed.clone()));
+                Mutation::DelDelayed(delayed)
+            }
         });
+    }
+
+    /// Slices put aside; never two of one slice, nor at two times.
+    fn aside(&mut self) -> Delayed {
+        let by = self.chance.below(6);
+        Delayed { by, at: 40 + by as i64, slices: vec![(by + 100, SIZE); by as usize + 1] }
     }
 
     /// One thing that is no commit.
@@ -407,7 +424,14 @@ impl Life {
             of_a.sort_unstable();
             of_b.sort_unstable();
             assert_eq!(of_a, of_b, "queued files, {when}");
+            let mut of_a = a.delayed_slices(before - 7, 100).await.unwrap();
+            let mut of_b = b.delayed_slices(before - 7, 100).await.unwrap();
+            of_a.sort();
+            of_b.sort();
+            assert_eq!(of_a, of_b, "slices put aside, {when}");
         }
+        let (of_a, of_b) = (unused(a).await, unused(b).await);
+        assert_eq!(of_a, of_b, "unused slices, {when}");
         let mut of_a = a.sessions().await.unwrap();
         let mut of_b = b.sessions().await.unwrap();
         of_a.sort_by_key(|session| session.sid);
@@ -443,6 +467,14 @@ impl Life {
         keys.extend(counters.map(Key::Counter));
         keys
     }
+}
+
+/// All slices that have lost their references.
+async fn unused(engine: &dyn Engine) -> Vec<(SliceId, u32)> {
+    let mut page = engine.unused_slices(0, 10_000).await.unwrap();
+    assert_eq!(page.next, None, "few slices are one page");
+    page.slices.sort_unstable();
+    page.slices
 }
 
 /// The answers, those without an order sorted. Lists outside of what is asked for are not looked for

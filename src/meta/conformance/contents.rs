@@ -1,8 +1,8 @@
 //! Lists of slices, their counts of references, and deleted files that wait.
 
-use super::{change, get};
+use super::{change, fails, get, holds};
 use crate::meta::engine::Engine;
-use crate::meta::txn::{Key, Mutation, Value};
+use crate::meta::txn::{Delayed, Expect, Key, Mutation, Value};
 use crate::types::{Ino, SliceId, SliceRecord};
 
 const FILE: Ino = Ino(300);
@@ -35,6 +35,8 @@ pub(super) async fn check(engine: &dyn Engine) {
     lists(engine).await;
     references(engine).await;
     compaction(engine).await;
+    unused(engine).await;
+    delayed(engine).await;
     queue(engine).await;
 }
 
@@ -117,6 +119,81 @@ async fn compaction(engine: &dyn Engine) {
     ];
     change(engine, together).await;
     assert_eq!(list(engine, FILE, 5).await, ids(&[2031, 2030, 2032]));
+}
+
+/// Every slice that `unused_slices` tells, in pages of about `limit`, each once.
+async fn all_unused(engine: &dyn Engine, limit: usize) -> Vec<(SliceId, u32)> {
+    let (mut found, mut from) = (Vec::new(), Some(0));
+    while let Some(at) = from {
+        let page = engine.unused_slices(at, limit).await.unwrap();
+        found.extend(page.slices);
+        from = page.next;
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+async fn unused(engine: &dyn Engine) {
+    // What earlier parts of the suite left.
+    for (id, size) in all_unused(engine, 100).await {
+        change(engine, vec![Mutation::ForgetSlice(id, size)]).await;
+    }
+    assert_eq!(all_unused(engine, 10).await, []);
+    let ids: Vec<SliceId> = (2101..=2140).collect();
+    change(engine, vec![Mutation::PushSlices(FILE, 8, ids.iter().map(|id| record(*id)).collect())])
+        .await;
+    // One that a compaction made has one reference, as one that was written.
+    let made = Mutation::ReplacePrefix(FILE, 8, 40, vec![record(2141)]);
+    change(engine, vec![made, Mutation::CountSlice(2141, 50)]).await;
+    assert_eq!(refs(engine, &[2141]).await, [1]);
+    change(engine, vec![Mutation::ShareSlices(FILE, 9, vec![record(2141), record(2101)])]).await;
+    assert_eq!(refs(engine, &[2141, 2101]).await, [2, 2]);
+    let less = |id: &SliceId| Mutation::AddSliceRef(*id, 50, -1);
+    change(engine, ids.iter().map(less).collect()).await;
+    let wanted: Vec<_> = ids[1..].iter().map(|id| (*id, 50)).collect();
+    for limit in [1, 7, 1000] {
+        assert_eq!(all_unused(engine, limit).await, wanted, "one shared is in use");
+    }
+    assert_eq!(refs(engine, &[2101, 2141]).await, [1, 2], "looking changes no count");
+    change(engine, vec![less(&2141), less(&2141), less(&2101)]).await;
+    assert_eq!(all_unused(engine, 100).await.len(), 41);
+    for (id, size) in all_unused(engine, 100).await {
+        change(engine, vec![Mutation::ForgetSlice(id, size)]).await;
+    }
+    assert_eq!(all_unused(engine, 10).await, []);
+}
+
+async fn delayed(engine: &dyn Engine) {
+    let aside = |by, at, slices: &[(SliceId, u32)]| Delayed { by, at, slices: slices.to_vec() };
+    let all = async |before, limit| {
+        let mut found = engine.delayed_slices(before, limit).await.unwrap();
+        found.sort();
+        found
+    };
+    assert_eq!(all(i64::from(u32::MAX), 10).await, []);
+    let large = aside(u64::from(u32::MAX) << 20, 1001, &[(2202, 50), (2202, 50), (1 << 40, 1)]);
+    let small = aside(2201, 1000, &[(2203, 64 << 20)]);
+    change(engine, vec![Mutation::PutDelayed(large.clone())]).await;
+    change(engine, vec![Mutation::PutDelayed(small.clone())]).await;
+    assert_eq!(all(1000, 10).await, []);
+    assert_eq!(all(1001, 10).await, std::slice::from_ref(&small));
+    assert_eq!(all(1002, 10).await, [small.clone(), large.clone()]);
+    assert_eq!(all(1002, 1).await.len(), 1);
+    holds(engine, Expect::Delayed(large.clone())).await;
+    fails(engine, Expect::Delayed(aside(large.by, 1000, &large.slices))).await;
+    fails(engine, Expect::Delayed(aside(large.by, 1001, &large.slices[1..]))).await;
+    fails(engine, Expect::Delayed(aside(2299, 1001, &large.slices))).await;
+    change(engine, vec![Mutation::DelDelayed(large.clone())]).await;
+    fails(engine, Expect::Delayed(large)).await;
+    assert_eq!(all(1002, 10).await, std::slice::from_ref(&small));
+    let many: Vec<_> = (0..300).map(|n| aside(2300 + n, 900, &[(n, 1)])).collect();
+    change(engine, many.iter().cloned().map(Mutation::PutDelayed).collect()).await;
+    assert_eq!(all(901, 1000).await, many);
+    assert_eq!(all(901, 40).await.len(), 40);
+    let rest = many.into_iter().chain([small]).map(Mutation::DelDelayed);
+    change(engine, rest.collect()).await;
+    assert_eq!(all(i64::from(u32::MAX), 10).await, []);
 }
 
 async fn queue(engine: &dyn Engine) {

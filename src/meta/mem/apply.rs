@@ -36,6 +36,7 @@ impl Volume {
             Expect::ChunkPrefix(ino, index, records) => {
                 self.chunk(*ino, *index).starts_with(records)
             }
+            Expect::Delayed(delayed) => self.delayed.get(&delayed.by) == Some(delayed),
             Expect::XattrIs(ino, name, value) => self.xattr(*ino, name) == value.as_deref(),
             Expect::FlocksAre(ino, locks) => self.flocks(*ino).eq(locks.iter().copied()),
             Expect::PlocksAre(ino, locks) => {
@@ -85,7 +86,7 @@ impl Volume {
             Mutation::PushSlices(ino, index, records)
             | Mutation::ShareSlices(ino, index, records) => {
                 for record in records.iter().filter(|record| record.id > 0) {
-                    self.refer(record.id, 1);
+                    self.refer(record.id, record.size, 1);
                 }
                 self.append(ino, index, records);
             }
@@ -98,9 +99,16 @@ impl Volume {
                 self.replace_prefix(ino, index, count as usize, &records);
             }
             Mutation::DelChunk(ino, index) => self.del_chunk(ino, index),
-            Mutation::AddSliceRef(id, _, n) => self.refer(id, n),
+            Mutation::CountSlice(id, size) => self.refer(id, size, 1),
+            Mutation::AddSliceRef(id, size, n) => self.refer(id, size, n),
             Mutation::ForgetSlice(id, _) => {
                 self.slice_refs.remove(&id);
+            }
+            Mutation::PutDelayed(delayed) => {
+                self.delayed.insert(delayed.by, delayed);
+            }
+            Mutation::DelDelayed(delayed) => {
+                self.delayed.remove(&delayed.by);
             }
             _ => self.apply_aside(mutation),
         }
@@ -199,8 +207,8 @@ impl Volume {
     }
 
     /// Move a slice's count of references.
-    fn refer(&mut self, id: SliceId, n: i64) {
-        *self.slice_refs.entry(id).or_default() += n;
+    fn refer(&mut self, id: SliceId, size: u32, n: i64) {
+        self.slice_refs.entry(id).or_insert((size, 0)).1 += n;
     }
 
     fn append(&mut self, ino: Ino, index: u32, mut records: Vec<SliceRecord>) {

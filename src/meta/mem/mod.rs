@@ -16,8 +16,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::volume::Volume;
-use super::engine::{Description, DirEntry, Engine, EngineError, Local, Session};
-use super::txn::{Commit, Counter, Key, Outcome, Value};
+use super::engine::{Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices};
+use super::txn::{Commit, Counter, Delayed, Key, Outcome, Value};
 use crate::types::{Attr, Ino};
 
 /// A volume in memory, shared by the cores of this process: clones are the same volume.
@@ -113,6 +113,22 @@ impl Engine for MemEngine {
         limit: usize,
     ) -> Local<'_, Result<Vec<(Ino, u64)>, EngineError>> {
         done(self.0.volume().queued_files(before, limit))
+    }
+
+    fn unused_slices(
+        &self,
+        from: u64,
+        limit: usize,
+    ) -> Local<'_, Result<UnusedSlices, EngineError>> {
+        done(self.0.volume().unused_slices(from, limit))
+    }
+
+    fn delayed_slices(
+        &self,
+        before: i64,
+        limit: usize,
+    ) -> Local<'_, Result<Vec<Delayed>, EngineError>> {
+        done(self.0.volume().delayed_slices(before, limit))
     }
 
     fn win_job(

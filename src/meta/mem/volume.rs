@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-use crate::meta::engine::{DirEntry, Session};
-use crate::meta::txn::{Counter, Flock, Key, LockOwner, Plock, Value};
+use crate::meta::engine::{DirEntry, Session, UnusedSlices};
+use crate::meta::txn::{Counter, Delayed, Flock, Key, LockOwner, Plock, Value};
 use crate::types::{Attr, FileType, Ino, Name, SliceId, SliceRecord};
 
 pub(super) type Table<K, V> = HashMap<K, V, RandomState>;
@@ -36,8 +36,10 @@ pub(super) struct Volume {
     pub nodes: Table<Ino, Attr>,
     pub dirs: Table<Ino, Dir>,
     pub chunks: Table<Ino, Chunks>,
-    /// How many list records refer to a slice.
-    pub slice_refs: Table<SliceId, i64>,
+    /// Size of a slice, and how many list records refer to it.
+    pub slice_refs: Table<SliceId, (u32, i64)>,
+    /// Replaced slices that are put aside, by the slice that stands for them.
+    pub delayed: BTreeMap<SliceId, Delayed>,
     pub symlinks: Table<Ino, Name>,
     pub xattrs: Table<Ino, BTreeMap<Name, Box<[u8]>>>,
     pub parents: Table<Ino, BTreeMap<Ino, i64>>,
@@ -61,6 +63,7 @@ impl Default for Volume {
             dirs: Table::default(),
             chunks: Table::default(),
             slice_refs: Table::default(),
+            delayed: BTreeMap::new(),
             symlinks: Table::default(),
             xattrs: Table::default(),
             parents: Table::default(),
@@ -134,7 +137,7 @@ impl Volume {
                 Value::Chunks(chunks.map(|(index, _)| *index).collect())
             }
             Key::SliceRef(id, _) => {
-                Value::SliceRef(self.slice_refs.get(id).copied().unwrap_or_default())
+                Value::SliceRef(self.slice_refs.get(id).map_or(0, |(_, count)| *count))
             }
             Key::Symlink(ino) => Value::Symlink(self.symlinks.get(ino).cloned()),
             Key::Xattr(ino, name) => Value::Xattr(self.xattr(*ino, name).map(Box::from)),
@@ -186,6 +189,20 @@ impl Volume {
     pub(super) fn queued_files(&self, before: i64, limit: usize) -> Vec<(Ino, u64)> {
         let due = self.queue.iter().filter(|(_, (_, at))| *at < before);
         due.take(limit).map(|(ino, (length, _))| (*ino, *length)).collect()
+    }
+
+    pub(super) fn unused_slices(&self, from: SliceId, limit: usize) -> UnusedSlices {
+        let unused = self.slice_refs.iter().filter(|(id, (_, count))| **id > from && *count <= 0);
+        let mut slices: Vec<_> = unused.map(|(id, (size, _))| (*id, *size)).collect();
+        slices.sort_unstable();
+        slices.truncate(limit);
+        let next = slices.last().map(|(id, _)| *id).filter(|_| slices.len() == limit);
+        UnusedSlices { slices, next }
+    }
+
+    pub(super) fn delayed_slices(&self, before: i64, limit: usize) -> Vec<Delayed> {
+        let due = self.delayed.values().filter(|delayed| delayed.at < before);
+        due.take(limit).cloned().collect()
     }
 
     pub(super) fn win_job(&mut self, name: &'static str, now: i64, period: i64) -> bool {

@@ -4,6 +4,7 @@
 //! (docs/formats/juicefs.md). Does no I/O and asks no clock: the time is an argument.
 
 pub(super) mod attr;
+pub(super) mod compact;
 pub(super) mod content;
 pub(super) mod create;
 pub(super) mod link;

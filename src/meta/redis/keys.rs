@@ -6,6 +6,8 @@ use crate::types::{Ino, SliceId};
 pub(super) const SETTING: &str = "setting";
 pub(super) const DELETED_FILES: &str = "delfiles";
 pub(super) const SLICE_REFS: &str = "sliceRef";
+/// Replaced slices that are put aside.
+pub(super) const DELAYED_SLICES: &str = "delSlices";
 /// Expiry of each session.
 pub(super) const SESSIONS: &str = "allSessions";
 pub(super) const SESSION_INFOS: &str = "sessionInfos";
@@ -65,6 +67,21 @@ pub(super) fn slice(id: SliceId, size: u32) -> String {
     format!("k{id}_{size}")
 }
 
+pub(super) fn parse_slice(field: &[u8]) -> Option<(SliceId, u32)> {
+    let (id, size) = std::str::from_utf8(field).ok()?.strip_prefix('k')?.split_once('_')?;
+    Some((id.parse().ok()?, size.parse().ok()?))
+}
+
+/// The field of slices put aside at `at` in favour of `by`.
+pub(super) fn delayed(by: SliceId, at: i64) -> String {
+    format!("{by}_{at}")
+}
+
+pub(super) fn parse_delayed(field: &[u8]) -> Option<(SliceId, i64)> {
+    let (by, at) = std::str::from_utf8(field).ok()?.split_once('_')?;
+    Some((by.parse().ok()?, at.parse().ok()?))
+}
+
 pub(super) fn counter(counter: Counter) -> &'static str {
     match counter {
         Counter::UsedSpace => "usedSpace",
@@ -96,5 +113,13 @@ mod tests {
         assert_eq!(owner(holder), "7_00000000000000AB");
         assert_eq!(parse_owner(b"7_00000000000000ab"), Some(holder));
         assert_eq!(parse_owner(b"7"), None);
+    }
+
+    #[test]
+    fn slices_have_their_fields() {
+        assert_eq!(parse_slice(slice(7, 4096).as_bytes()), Some((7, 4096)));
+        assert_eq!(parse_slice(b"7_4096"), None);
+        assert_eq!(parse_delayed(delayed(7, 1_700_000_000).as_bytes()), Some((7, 1_700_000_000)));
+        assert_eq!(parse_delayed(b"7"), None);
     }
 }

@@ -7,6 +7,7 @@
 
 mod batch;
 mod fetch;
+mod garbage;
 mod keys;
 mod link;
 mod list;
@@ -19,7 +20,7 @@ mod wire;
 mod words;
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,8 +28,8 @@ use std::sync::Arc;
 use self::batch::Committer;
 use self::link::{Link, Shared};
 use self::target::Target;
-use super::engine::{Description, DirEntry, Engine, EngineError, Local, Session};
-use super::txn::{Commit, Counter, Key, Outcome, Value};
+use super::engine::{Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices};
+use super::txn::{Commit, Counter, Delayed, Key, Outcome, Value};
 use crate::types::{Attr, Ino};
 
 pub use target::RedisAddress;
@@ -123,6 +124,22 @@ impl Engine for RedisEngine {
         limit: usize,
     ) -> Local<'_, Result<Vec<(Ino, u64)>, EngineError>> {
         Box::pin(session::queued_files(&self.link, before, limit))
+    }
+
+    fn unused_slices(
+        &self,
+        from: u64,
+        limit: usize,
+    ) -> Local<'_, Result<UnusedSlices, EngineError>> {
+        Box::pin(garbage::unused_slices(&self.link, from, limit))
+    }
+
+    fn delayed_slices(
+        &self,
+        before: i64,
+        limit: usize,
+    ) -> Local<'_, Result<Vec<Delayed>, EngineError>> {
+        Box::pin(garbage::delayed_slices(&self.link, before, limit))
     }
 
     fn win_job(

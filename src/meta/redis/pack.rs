@@ -5,7 +5,7 @@
 
 use super::keys;
 use super::words::Words;
-use crate::meta::record::{encode_entry, encode_node, encode_slice};
+use crate::meta::record::{encode_delayed, encode_entry, encode_node, encode_slice};
 use crate::meta::txn::{
     Commit, Counter, Expect, Flock, LockOwner, Mutation, NodeField, Patch, Plock, SetNode,
 };
@@ -139,6 +139,10 @@ fn expect(words: &mut Words, index: usize, expectation: &Expect) {
                 words.add(encode_slice(record));
             });
         }
+        Expect::Delayed(delayed) => {
+            begin("field", keys::DELAYED_SLICES.to_owned());
+            words.add(keys::delayed(delayed.by, delayed.at)).add(encode_delayed(&delayed.slices));
+        }
         Expect::XattrIs(ino, name, value) => {
             begin(if value.is_some() { "field" } else { "absent" }, keys::xattrs(*ino));
             words.add(name);
@@ -222,8 +226,11 @@ fn change(words: &mut Words, mutation: &Mutation) {
         | Mutation::ShareSlices(..)
         | Mutation::ReplacePrefix(..)
         | Mutation::DelChunk(..)
+        | Mutation::CountSlice(..)
         | Mutation::AddSliceRef(..)
-        | Mutation::ForgetSlice(..) => slices(words, mutation),
+        | Mutation::ForgetSlice(..)
+        | Mutation::PutDelayed(_)
+        | Mutation::DelDelayed(_) => slices(words, mutation),
         _ => aside(words, mutation),
     }
 }
@@ -303,7 +310,17 @@ fn slices(words: &mut Words, mutation: &Mutation) {
             push(words, "LPUSH", &key, records.iter().rev().copied());
         }
         Mutation::DelChunk(ino, index) => text(words, "DEL", &keys::chunk(*ino, *index), &[]),
+        // Nor that of one that a compaction made.
+        Mutation::CountSlice(..) => {}
         Mutation::AddSliceRef(id, size, n) => refer.push((*id, *size, *n)),
+        Mutation::PutDelayed(delayed) => {
+            let field = keys::delayed(delayed.by, delayed.at);
+            let value = encode_delayed(&delayed.slices);
+            call(words, &[b"HSET", keys::DELAYED_SLICES.as_bytes(), field.as_bytes(), &value]);
+        }
+        Mutation::DelDelayed(delayed) => {
+            text(words, "HDEL", keys::DELAYED_SLICES, &[&keys::delayed(delayed.by, delayed.at)]);
+        }
         Mutation::ForgetSlice(id, size) => {
             text(words, "HDEL", keys::SLICE_REFS, &[&keys::slice(*id, *size)]);
         }

@@ -13,15 +13,17 @@ pub(super) enum Script {
     Lists,
     EndSession,
     WinJob,
+    TidyRefs,
 }
 
-const TEXTS: [&str; 6] = [
+const TEXTS: [&str; 7] = [
     include_str!("commit.lua"),
     include_str!("lookup.lua"),
     include_str!("chunks.lua"),
     include_str!("lists.lua"),
     include_str!("end_session.lua"),
     include_str!("win_job.lua"),
+    include_str!("tidy_refs.lua"),
 ];
 
 /// The hashes of all scripts; the same on every server.

@@ -3,5 +3,5 @@
 mod alike;
 pub(super) mod basics;
 mod outage;
-pub(in crate::meta) mod server;
+pub(crate) mod server;
 mod suite;

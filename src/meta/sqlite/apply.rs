@@ -9,7 +9,8 @@ use smallvec::SmallVec;
 
 use super::rows;
 use crate::meta::node;
-use crate::meta::txn::{Commit, Counter, Expect, Mutation, Outcome, Patch};
+use crate::meta::record::encode_delayed;
+use crate::meta::txn::{Commit, Counter, Delayed, Expect, Mutation, Outcome, Patch};
 use crate::types::{Attr, Ino, SliceId, charged_bytes};
 
 /// Commits on their way into one transaction: nodes, counters and statistics that several of
@@ -113,6 +114,7 @@ impl<'a> Batch<'a> {
             Expect::ChunkPrefix(ino, index, records) => {
                 rows::chunk(base, *ino, *index)?.starts_with(records)
             }
+            Expect::Delayed(delayed) => rows::delayed(base, delayed.by)?.as_ref() == Some(delayed),
             Expect::XattrIs(ino, name, value) => rows::xattr(base, *ino, name)? == *value,
             Expect::FlocksAre(ino, locks) => rows::flocks(base, *ino)? == *locks,
             Expect::PlocksAre(ino, locks) => rows::plocks(base, *ino)? == *locks,
@@ -218,8 +220,11 @@ fn names(base: &Connection, mutation: &Mutation) -> Result<()> {
         | Mutation::ShareSlices(..)
         | Mutation::ReplacePrefix(..)
         | Mutation::DelChunk(..)
+        | Mutation::CountSlice(..)
         | Mutation::AddSliceRef(..)
-        | Mutation::ForgetSlice(..) => slices(base, mutation),
+        | Mutation::ForgetSlice(..)
+        | Mutation::PutDelayed(_)
+        | Mutation::DelDelayed(_) => slices(base, mutation),
         _ => aside(base, mutation),
     }
 }
@@ -261,7 +266,16 @@ fn slices(base: &Connection, mutation: &Mutation) -> Result<()> {
         Mutation::ForgetSlice(id, _) => {
             run(base, "DELETE FROM jfs_chunk_ref WHERE chunkid = ?", params![*id as i64])
         }
+        Mutation::CountSlice(id, size) => refer(base, *id, *size, 1),
         Mutation::AddSliceRef(id, size, n) => refer(base, *id, *size, *n),
+        Mutation::PutDelayed(Delayed { by, at, slices }) => run(
+            base,
+            "INSERT OR REPLACE INTO jfs_delslices VALUES (?, ?, ?)",
+            params![*by as i64, at, encode_delayed(slices)],
+        ),
+        Mutation::DelDelayed(delayed) => {
+            run(base, "DELETE FROM jfs_delslices WHERE chunkid = ?", params![delayed.by as i64])
+        }
         _ => unreachable!("only slice mutations come here"),
     }
 }

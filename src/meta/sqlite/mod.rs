@@ -23,8 +23,8 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use self::room::{Gauge, Room};
-use super::engine::{Description, DirEntry, Engine, EngineError, Local, Session};
-use super::txn::{Commit, Counter, Key, Outcome, Value};
+use super::engine::{Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices};
+use super::txn::{Commit, Counter, Delayed, Key, Outcome, Value};
 use crate::stdx::{Sender, oneshot};
 use crate::types::{Attr, FileType, Ino};
 
@@ -461,6 +461,26 @@ impl Engine for SqliteEngine {
                 .collect();
             rows::at(|| "jfs_delfile".to_owned(), found)
         })
+    }
+
+    fn unused_slices(
+        &self,
+        from: u64,
+        limit: usize,
+    ) -> Local<'_, Result<UnusedSlices, EngineError>> {
+        self.read(move |base| {
+            let slices = rows::unused_slices(base, from, limit)?;
+            let next = slices.last().map(|(id, _)| *id).filter(|_| slices.len() == limit);
+            Ok(UnusedSlices { slices, next })
+        })
+    }
+
+    fn delayed_slices(
+        &self,
+        before: i64,
+        limit: usize,
+    ) -> Local<'_, Result<Vec<Delayed>, EngineError>> {
+        self.read(move |base| rows::delayed_before(base, before, limit))
     }
 
     fn win_job(

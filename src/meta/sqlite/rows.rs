@@ -3,8 +3,8 @@
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, Error, OptionalExtension, Result, Row, params};
 
-use crate::meta::record::{decode_slices, encode_slice};
-use crate::meta::txn::{Counter, Flock, LockOwner, Plock};
+use crate::meta::record::{decode_delayed, decode_slices, encode_slice};
+use crate::meta::txn::{Counter, Delayed, Flock, LockOwner, Plock};
 use crate::types::{Attr, FileType, Ino, Name, SliceId, SliceRecord, Time};
 
 macro_rules! node_columns {
@@ -215,6 +215,49 @@ pub(super) fn slice_ref(base: &Connection, id: SliceId) -> Result<i64> {
         .query_row([id as i64], |row| row.get(0))
         .optional();
     at(|| format!("jfs_chunk_ref chunkid={id}"), found).map(Option::unwrap_or_default)
+}
+
+fn delayed_at(row: &Row<'_>) -> Result<Delayed> {
+    let slices =
+        decode_delayed(&bytes(row, 2)?).map_err(|reason| damaged(2, reason.to_string()))?;
+    Ok(Delayed { by: row.get::<_, i64>(0)? as u64, at: row.get(1)?, slices })
+}
+
+/// Replaced slices that are put aside in favour of `by`.
+pub(super) fn delayed(base: &Connection, by: SliceId) -> Result<Option<Delayed>> {
+    let found = base
+        .prepare_cached("SELECT chunkid, deleted, slices FROM jfs_delslices WHERE chunkid = ?")?
+        .query_row([by as i64], delayed_at)
+        .optional();
+    at(|| format!("jfs_delslices chunkid={by}"), found)
+}
+
+/// Those put aside before `before`, oldest slices first.
+pub(super) fn delayed_before(base: &Connection, before: i64, limit: usize) -> Result<Vec<Delayed>> {
+    let found = base
+        .prepare_cached(
+            "SELECT chunkid, deleted, slices FROM jfs_delslices WHERE deleted < ? ORDER BY chunkid LIMIT ?",
+        )?
+        .query_map(params![before, limit as i64], delayed_at)?
+        .collect();
+    at(|| "jfs_delslices".to_owned(), found)
+}
+
+/// Slices without a reference that come after slice `from`.
+pub(super) fn unused_slices(
+    base: &Connection,
+    from: u64,
+    limit: usize,
+) -> Result<Vec<(SliceId, u32)>> {
+    let found = base
+        .prepare_cached(
+            "SELECT chunkid, size FROM jfs_chunk_ref WHERE refs <= 0 AND chunkid > ? ORDER BY chunkid LIMIT ?",
+        )?
+        .query_map(params![from as i64, limit as i64], |row| {
+            Ok((row.get::<_, i64>(0)? as u64, row.get(1)?))
+        })?
+        .collect();
+    at(|| "jfs_chunk_ref".to_owned(), found)
 }
 
 /// Append records to a chunk's list; without `make` only where there is a list.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::meta::mem::MemBase;
 use crate::meta::plan::attr::Wanted;
+use crate::meta::plan::compact::Compaction;
 use crate::meta::plan::content::{KEEP_SIZE, PUNCH_HOLE};
 use crate::meta::plan::counted;
 use crate::meta::plan::remove::Removed;
@@ -258,7 +259,7 @@ impl Life {
         let file = self.file(names);
         let offset = self.chance.below(3 * CHUNK_BYTES);
         let len = 1 + self.chance.below(CHUNK_BYTES);
-        match self.below(5) {
+        match self.below(7) {
             0 => {
                 let done = self.meta().truncate(file, offset).await;
                 format!("truncate {file} to {offset}: {}", told(&done))
@@ -272,6 +273,13 @@ impl Life {
                 let (from, start) = (self.file(names), self.chance.below(2 * CHUNK_BYTES));
                 let done = self.meta().copy_range((from, start), (file, offset), len).await;
                 format!("copy {from} {start} to {file} {offset}, {len} bytes: {}", told(&done))
+            }
+            3 => self.compact(file, (offset / CHUNK_BYTES) as u32).await,
+            4 => {
+                let released = self.meta().release_delayed(i64::MAX, 1).await.unwrap();
+                self.freed(&released.unused);
+                self.meta().forget_slices(vec![], released.unused).await.unwrap();
+                format!("release {} compactions", released.entries)
             }
             _ => {
                 let pos = (offset % CHUNK_BYTES) as u32;
@@ -287,6 +295,32 @@ impl Life {
                 }
                 format!("push {record:?} to chunk {chunk} of {file}: {}", told(&done))
             }
+        }
+    }
+
+    async fn compact(&mut self, file: Ino, chunk: u32) -> String {
+        let found = self.meta().engine().fetch(&[Key::Chunk(file, chunk)]).await.unwrap();
+        let Value::Chunk(list) = &found[0] else { panic!("a chunk was asked for") };
+        let Some(compaction) = Compaction::of(list) else {
+            return format!("nothing to compact in chunk {chunk} of {file}");
+        };
+        let id = self.meta().next_slice_id().await.unwrap();
+        let size = compaction.size();
+        let done = self.meta().compact(file, chunk, compaction, id).await.unwrap();
+        let freed = done.expect("nobody else is at it");
+        self.freed(&freed);
+        if size > 0 {
+            self.slices.insert(id, size);
+        }
+        let told =
+            format!("compact chunk {chunk} of {file}, {list:?} to {id} of {size}: {freed:?}");
+        self.meta().forget_slices(vec![], freed).await.unwrap();
+        told
+    }
+
+    fn freed(&mut self, slices: &[(SliceId, u32)]) {
+        for (id, _) in slices {
+            assert!(self.slices.remove(id).is_some(), "slice {id} is let go once");
         }
     }
 
@@ -392,6 +426,9 @@ impl Life {
                 let slices = records.iter().filter(|record| record.id > 0);
                 slices.for_each(|record| *counts.entry(record.id).or_default() += 1);
             }
+        }
+        for delayed in engine.delayed_slices(i64::MAX, 10_000).await.unwrap() {
+            delayed.slices.iter().for_each(|(id, _)| *counts.entry(*id).or_default() += 1);
         }
         assert!(counts.keys().all(|id| self.slices.contains_key(id)), "{when}");
         for (id, size) in &self.slices {

@@ -4,9 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 use super::*;
-use crate::meta::engine::{Description, DirEntry, EngineError, Local, Session};
+use crate::meta::engine::{Description, DirEntry, EngineError, Local, Session, UnusedSlices};
 use crate::meta::mem::MemBase;
 use crate::meta::plan::rename::EXCHANGE;
+use crate::meta::txn::Delayed;
 
 /// Commits of another client, each of which comes before one of ours.
 type Rivals = Rc<RefCell<VecDeque<Commit>>>;
@@ -80,6 +81,22 @@ impl Engine for Counting {
         limit: usize,
     ) -> Local<'_, Result<Vec<(Ino, u64)>, EngineError>> {
         self.engine.queued_files(before, limit)
+    }
+
+    fn unused_slices(
+        &self,
+        from: u64,
+        limit: usize,
+    ) -> Local<'_, Result<UnusedSlices, EngineError>> {
+        self.engine.unused_slices(from, limit)
+    }
+
+    fn delayed_slices(
+        &self,
+        before: i64,
+        limit: usize,
+    ) -> Local<'_, Result<Vec<Delayed>, EngineError>> {
+        self.engine.delayed_slices(before, limit)
     }
 
     fn win_job(

@@ -14,7 +14,7 @@ use crate::meta::redis::{RedisAddress, RedisServer};
 use crate::meta::txn::{Commit, Outcome};
 use crate::types::{Attr, FileType, Name, Time};
 
-pub(in crate::meta) struct TestServer {
+pub(crate) struct TestServer {
     child: Child,
     folder: tempfile::TempDir,
 }
@@ -27,7 +27,7 @@ impl Drop for TestServer {
 }
 
 impl TestServer {
-    pub(in crate::meta) fn start(options: &[&str]) -> Self {
+    pub(crate) fn start(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let child = Self::spawn(&folder, options);
         let server = Self { child, folder };
@@ -79,8 +79,18 @@ impl TestServer {
         RedisServer::new(RedisAddress::Unix(self.path()), None, None, db)
     }
 
-    pub(in crate::meta) fn engine(&self) -> Rc<dyn Engine> {
+    pub(crate) fn engine(&self) -> Rc<dyn Engine> {
         self.server(0).engine()
+    }
+
+    /// Fill the database with the commands of a dump.
+    pub(crate) fn load(&self, dump: &[u8]) {
+        self.line().load(dump);
+    }
+
+    /// What a command of plain words answers, as text.
+    pub(crate) fn text(&self, line: &str) -> String {
+        self.line().text(line)
     }
 
     pub(super) fn line(&self) -> Line {

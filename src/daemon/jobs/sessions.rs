@@ -1,0 +1,66 @@
+//! Sessions of clients that are gone: their locks, and the files they kept open.
+//!
+//! Owns which sessions count as dead and how many are ended in a turn. Relies on `meta` for an end
+//! that can be repeated.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{Floors, Turn, due_s};
+use crate::data::Data;
+use crate::meta::{Meta, MetaError};
+use crate::stdx::now;
+use crate::types::Ino;
+use crate::uring;
+
+/// Dead sessions that are ended in a turn, as with the real client.
+const SESSIONS_MAX: usize = 1000;
+
+/// Look for dead sessions with each heartbeat, forever.
+pub(super) async fn watch(floors: Floors, heartbeat: Duration) {
+    loop {
+        uring::sleep(heartbeat).await;
+        let won = floors.meta.win_job("lastCleanupSessions", due_s(heartbeat)).await;
+        let ended = match won {
+            Ok(true) => end_dead(&floors.meta, &floors.data, Turn::lasting(heartbeat)).await,
+            Ok(false) => Ok(0),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
+            tracing::warn!(%error, "sessions of dead clients stay for now");
+        }
+    }
+}
+
+/// End sessions whose heartbeat is overdue, until the turn is over; how many came to their end.
+pub(super) async fn end_dead(meta: &Meta, data: &Rc<Data>, turn: Turn) -> Result<usize, MetaError> {
+    let dead = meta.sessions().await?.into_iter().filter(|session| session.expire < now().sec);
+    let mut ended = 0;
+    for session in dead.take(SESSIONS_MAX) {
+        tracing::info!(sid = session.sid, "ending the session of a client that is gone");
+        match meta.close_session(session.sid).await {
+            Ok(gone) => {
+                remove_data(data, gone).await;
+                ended += 1;
+            }
+            // One that cannot be ended must not keep the others.
+            Err(error) => tracing::warn!(sid = session.sid, %error, "this session stays"),
+        }
+        if turn.is_over() {
+            break;
+        }
+    }
+    Ok(ended)
+}
+
+/// Remove the data of deleted files; whether that worked. If not, they stay in the queue.
+pub async fn remove_data(data: &Rc<Data>, files: Vec<(Ino, u64)>) -> bool {
+    if files.is_empty() {
+        return true;
+    }
+    let removed = data.delete_files(files).await;
+    if let Err(error) = &removed {
+        tracing::warn!(%error, "data of deleted files stays for now");
+    }
+    removed.is_ok()
+}

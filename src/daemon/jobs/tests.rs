@@ -1,0 +1,263 @@
+//! Turns of the duties on volumes of the real client, and what is left afterwards counted anew.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use super::*;
+use crate::data::{DataConfig, DataShared};
+use crate::meta::redis::tests::server::TestServer;
+use crate::meta::{Commit, Counter, Key, MetaShared, Mutation, Rules, Value};
+use crate::object::{FileStore, Layout, Prefixed, Store};
+use crate::pages::Pool;
+use crate::stage::Compression;
+use crate::stdx::now;
+use crate::types::{CHUNK_BYTES, FileType, Ino, charged_bytes};
+use crate::uring::block_on;
+use crate::vfs::{VfsConfig, VfsShared};
+
+/// A fixture in a Redis of its own.
+struct World {
+    server: TestServer,
+    folder: tempfile::TempDir,
+    name: &'static str,
+    layout: Layout,
+}
+
+fn unpack(packed: &[u8], into: &Path) {
+    let tar = zstd::stream::decode_all(packed).unwrap();
+    let mut child = Command::new("tar")
+        .args(["-x", "-f", "-", "-C"])
+        .arg(into)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&tar).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+impl World {
+    fn load(name: &'static str) -> Self {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+        let server = TestServer::start(&[]);
+        server.load(&std::fs::read(from.join("meta.redis")).unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        unpack(&std::fs::read(from.join("objects.tar.zst")).unwrap(), folder.path());
+        Self { server, folder, name, layout: Layout::new(64, false) }
+    }
+
+    fn store(&self) -> Rc<dyn Store> {
+        let store = FileStore::new(self.folder.path()).unwrap();
+        Rc::new(Prefixed::new(store, format!("{}/", self.name)))
+    }
+
+    /// A mount of it with a session of its own.
+    async fn mount(&self) -> Floors {
+        let shared = MetaShared::new(Ino::ROOT, false, 2, Rules::default());
+        let meta = Meta::new(self.server.engine(), shared);
+        meta.open_session("{}".into(), 300).await.unwrap();
+        let data = DataShared::new(DataConfig {
+            layout: self.layout,
+            compression: Compression::None,
+            pool: Pool::new(1 << 20),
+            cache: None,
+            cache_large_writes: false,
+            uploads: 4,
+            downloads: 4,
+            tries: 2,
+            max_readahead_bytes: 0,
+            prefetch: 0,
+            compacts: true,
+        });
+        let data = Data::new(Rc::clone(&meta) as Rc<_>, self.store(), data);
+        let shared: Arc<VfsShared> = VfsShared::new();
+        let vfs = Vfs::new(Rc::clone(&meta), Rc::clone(&data), shared, VfsConfig::default());
+        Floors { vfs, meta, data }
+    }
+
+    async fn objects(&self) -> BTreeSet<String> {
+        let listed = self.store().list("chunks/".into(), String::new(), 100_000).await.unwrap();
+        listed.into_iter().map(|object| object.key).collect()
+    }
+
+    /// All nodes that have a name, each once, with the counters recounted.
+    async fn live(&self, meta: &Meta) -> (BTreeSet<Ino>, i64, i64) {
+        let (mut seen, mut space, mut stack) = (BTreeSet::new(), 0, vec![Ino::ROOT, Ino::TRASH]);
+        while let Some(dir) = stack.pop() {
+            for entry in meta.list(dir, true).await.unwrap() {
+                let attr = entry.attr.expect("a name has a node");
+                if seen.insert(entry.ino) {
+                    space += charged_bytes(attr.kind, attr.length);
+                    if entry.kind == FileType::Dir {
+                        stack.push(entry.ino);
+                    }
+                }
+            }
+        }
+        let inodes = seen.len() as i64;
+        (seen, space, inodes)
+    }
+
+    /// Objects are exactly those that live files list, counters are what is counted, and nothing of
+    /// a dead session is left.
+    async fn is_sound(&self, meta: &Meta) {
+        let (nodes, space, inodes) = self.live(meta).await;
+        let counters = [Counter::UsedSpace, Counter::TotalInodes].map(Key::Counter);
+        let found = meta.engine().fetch(&counters).await.unwrap();
+        assert_eq!(found, [Value::Counter(space), Value::Counter(inodes)]);
+        let mut listed = BTreeSet::new();
+        for ino in nodes {
+            let node = meta.getattr(ino).await.unwrap();
+            let chunks = node.length.div_ceil(CHUNK_BYTES) as u32;
+            for index in 0..chunks.min(2) {
+                let keys = [Key::Chunk(ino, index)];
+                let Value::Chunk(records) = meta.engine().fetch(&keys).await.unwrap().remove(0)
+                else {
+                    panic!("a chunk was asked for")
+                };
+                for record in records.iter().filter(|record| record.id > 0) {
+                    let blocks = self.layout.blocks(record.id, record.size);
+                    listed.extend(blocks.map(|block| self.layout.name(block)));
+                }
+            }
+        }
+        assert_eq!(self.objects().await, listed);
+        for pattern in ["session?", "locked*", "lockf*", "lockp*"] {
+            assert_eq!(self.server.text(&format!("KEYS {pattern}")), "", "{pattern}");
+        }
+    }
+}
+
+fn long() -> Turn {
+    Turn::lasting(Duration::from_secs(600))
+}
+
+#[test]
+fn a_dead_session_goes_with_its_files_and_locks() {
+    for (name, kept, objects) in [("sustained", 4, 6), ("trash", 3, 5)] {
+        let world = World::load(name);
+        block_on(async {
+            let floors = world.mount().await;
+            let before = world.objects().await.len();
+            let named = world.live(&floors.meta).await.0;
+            assert_ne!(world.server.text("KEYS lockf*"), "");
+            assert_eq!(world.server.text("SCARD session2"), kept.to_string());
+            assert_eq!(sessions::end_dead(&floors.meta, &floors.data, long()).await.unwrap(), 1);
+            assert_eq!(world.objects().await.len(), before - objects, "{name}");
+            assert_eq!(world.live(&floors.meta).await.0, named, "names are not touched");
+            world.is_sound(&floors.meta).await;
+            // This mount's own session lives on.
+            let left = floors.meta.sessions().await.unwrap();
+            assert_eq!(left.len(), 1);
+            assert_eq!(left[0].sid, floors.meta.lock_owner(0).sid);
+            assert_eq!(sessions::end_dead(&floors.meta, &floors.data, long()).await.unwrap(), 0);
+        });
+    }
+}
+
+#[test]
+fn one_turn_ends_one_session_at_least_and_the_next_goes_on() {
+    let world = World::load("sustained");
+    block_on(async {
+        let floors = world.mount().await;
+        for sid in [70, 71, 72] {
+            let info = "{}".into();
+            let dead = crate::meta::Session { sid, expire: 1000, info };
+            floors.meta.engine().put_session(dead).await.unwrap();
+        }
+        let none = Turn::lasting(Duration::ZERO);
+        for left in [4, 3, 2, 1] {
+            assert_eq!(sessions::end_dead(&floors.meta, &floors.data, none).await.unwrap(), 1);
+            assert_eq!(floors.meta.sessions().await.unwrap().len(), left);
+        }
+        assert_eq!(sessions::end_dead(&floors.meta, &floors.data, none).await.unwrap(), 0);
+    });
+}
+
+#[test]
+fn the_trash_goes_after_its_days() {
+    let world = World::load("trash");
+    block_on(async {
+        let floors = world.mount().await;
+        sessions::end_dead(&floors.meta, &floors.data, long()).await.unwrap();
+        let all = world.objects().await;
+        let names = world.live(&floors.meta).await.0;
+        let (century_s, none) = (100 * 365 * 86_400, Turn::lasting(Duration::ZERO));
+        hourly::expired_names(&floors, century_s, long()).await.unwrap();
+        hourly::expired_names(&floors, 0, none).await.unwrap();
+        assert_eq!(world.live(&floors.meta).await.0, names, "neither too early nor without time");
+        hourly::expired_names(&floors, 2 * 86_400, long()).await.unwrap();
+        assert_eq!(floors.meta.trash_folders().await.unwrap(), []);
+        assert_eq!(floors.meta.list(Ino::TRASH, false).await.unwrap(), []);
+        Rc::clone(&floors.vfs).drain().await;
+        // What was still waiting at the end of the mount is in the queue of the volume.
+        let now_s = now().sec;
+        while !floors.meta.queued_files(now_s + 1, 1).await.unwrap().is_empty() {
+            let queued = floors.meta.queued_files(now_s + 1, 100).await.unwrap();
+            assert!(remove_data(&floors.data, queued).await);
+        }
+        world.is_sound(&floors.meta).await;
+        assert!(world.objects().await.len() < all.len());
+    });
+}
+
+#[test]
+fn what_other_clients_left_is_removed() {
+    let world = World::load("sustained");
+    block_on(async {
+        let floors = world.mount().await;
+        sessions::end_dead(&floors.meta, &floors.data, long()).await.unwrap();
+        let before = world.objects().await;
+        let put = async |id, bytes: &[u8]| {
+            let key = crate::object::BlockKey { id, index: 0, size: bytes.len() as u32 };
+            let page = crate::pages::Page::from_vec(bytes.to_vec());
+            world.store().put(world.layout.name(key), vec![page]).await.unwrap();
+        };
+        // A file deleted long ago, one deleted now, slices without a reference, and one replaced.
+        let record = |id| crate::types::SliceRecord { pos: 0, id, size: 3, off: 0, len: 3 };
+        let aside = |by, at, id| crate::meta::Delayed { by, at, slices: vec![(id, 3)] };
+        for id in 9001..=9008 {
+            put(id, b"abc").await;
+        }
+        let now_s = now().sec;
+        let mutations = vec![
+            Mutation::PushSlices(Ino(5001), 0, vec![record(9001)]),
+            Mutation::PushSlices(Ino(5002), 0, vec![record(9002)]),
+            Mutation::QueueFile(Ino(5001), 3, now_s - 7200),
+            Mutation::QueueFile(Ino(5002), 3, now_s),
+            Mutation::AddSliceRef(9003, 3, -1),
+            Mutation::AddSliceRef(9004, 3, -1),
+            Mutation::AddSliceRef(9005, 3, 1),
+            Mutation::PutDelayed(aside(9100, now_s - 3 * 86_400, 9006)),
+            Mutation::PutDelayed(aside(9101, now_s - 86_400, 9007)),
+            Mutation::AddSliceRef(9008, 3, 1),
+            Mutation::PutDelayed(aside(9102, now_s - 3 * 86_400, 9008)),
+        ];
+        let commit = Commit { mutations, ..Commit::default() };
+        floors.meta.engine().commit(commit).await.unwrap();
+        hourly::queued_files(&floors.meta, &floors.data, long()).await.unwrap();
+        hourly::unused_slices(&floors.meta, &floors.data, long()).await.unwrap();
+        hourly::replaced_slices(&floors.meta, &floors.data, 2 * 86_400, long()).await.unwrap();
+        let added: Vec<_> = world.objects().await.difference(&before).cloned().collect();
+        let kept = [9002, 9005, 9007, 9008];
+        assert_eq!(added, kept.map(|id| format!("chunks/0/9/{id}_0_3")));
+        // The one that is shared has one reference left, and the hash only what says something.
+        assert_eq!(world.server.text("HGETALL sliceRef"), "k9005_3 1 k9008_3 0");
+        assert_eq!(world.server.text("HKEYS delSlices"), format!("9101_{}", now_s - 86_400));
+        hourly::unused_slices(&floors.meta, &floors.data, long()).await.unwrap();
+        assert_eq!(world.server.text("HGETALL sliceRef"), "k9005_3 1");
+    });
+}
+
+#[test]
+fn a_turn_has_an_end_and_begins_at_no_common_time() {
+    assert!(Turn::lasting(Duration::ZERO).is_over());
+    assert!(!long().is_over());
+    let (hour, mut chance) = (Duration::from_secs(3600), Chance::seeded(1));
+    let all: BTreeSet<_> = (0..1000).map(|_| about(hour, &mut chance)).collect();
+    assert_eq!(*all.first().unwrap(), hour * 95 / 100);
+    assert_eq!(*all.last().unwrap(), hour * 105 / 100);
+    assert_eq!(due_s(hour), 3240);
+}
