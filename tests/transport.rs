@@ -7,7 +7,7 @@ mod null_fs;
 
 use std::fs;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -105,6 +105,31 @@ fn waits_and_panics(target: &Path) {
     assert!(began.elapsed() < Duration::from_secs(5), "waits run side by side");
 }
 
+/// More large requests at a time than payloads may stay in memory: what is given back is never
+/// what somebody still reads.
+fn many_large_requests(target: &Path) {
+    thread::scope(|scope| {
+        for number in 0..48u8 {
+            scope.spawn(move || {
+                let mut options = fs::File::options();
+                options.read(true).write(true).create_new(true).custom_flags(libc::O_DIRECT);
+                let file = options.open(target.join(format!("large-{number}"))).unwrap();
+                let mut back = vec![0; 1 << 20];
+                for round in 0..6u8 {
+                    let content: Vec<u8> = (0..1u32 << 20)
+                        .map(|at| (at >> 10) as u8 ^ number ^ (round << 6))
+                        .collect();
+                    // Every other one is answered late.
+                    let offset = if round % 2 == 0 { 0 } else { 77 };
+                    file.write_all_at(&content, offset).unwrap();
+                    file.read_exact_at(&mut back, offset).unwrap();
+                    assert!(back == content, "file {number}, round {round}");
+                }
+            });
+        }
+    });
+}
+
 /// A caller that is killed while it waits gets away, and its mount lives on.
 fn interrupted_callers(target: &Path) {
     // A name each: the kernel lets one caller at a time look a name up.
@@ -129,6 +154,7 @@ fn interrupted_callers(target: &Path) {
 fn all(target: &Path, files: &NullFs) {
     everyday(target, files);
     waits_and_panics(target);
+    many_large_requests(target);
     interrupted_callers(target);
 }
 

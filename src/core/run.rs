@@ -120,8 +120,9 @@ impl Shared {
             });
         }
         let queues = queues_of(number, self.cores, possible_cpus());
-        let device = Arc::clone(&self.device);
-        match over_uring::serve(device, &queues, self.payload_bytes, Rc::clone(&handler)).await {
+        let (device, payload_bytes) = (Arc::clone(&self.device), self.payload_bytes);
+        let requests = Rc::clone(&handler);
+        match over_uring::serve(device, &queues, self.cores, payload_bytes, requests).await {
             Ok(()) => Ok(()),
             // The kernel has gone back to the device; so do we.
             Err(error) => {

@@ -220,7 +220,7 @@ struct Served(Rc<Vfs>);
 
 impl Handler for Served {
     fn handle(&self, request: Request) -> Local<'static, Reply> {
-        Box::pin(Rc::clone(&self.0).handle(request))
+        Rc::clone(&self.0).handle(request)
     }
 
     fn interrupt(&self, unique: u64) {

@@ -43,27 +43,33 @@ pub fn fixed_bytes(code: u32) -> usize {
     }
 }
 
-/// A request from its three parts; `fixed` may be longer than the opcode needs.
+/// A request from its three parts; `fixed` may be longer than the opcode needs. `keep` makes of
+/// `rest` what a request may take along; only written data is.
 ///
 /// # Errors
 /// The errno to answer with: ENOSYS for what this client does not do, EINVAL for a message that
 /// makes no sense.
-pub fn decode(header: &[u8], fixed: &[u8], rest: Payload) -> Result<Request, i32> {
+pub fn decode(
+    header: &[u8],
+    fixed: &[u8],
+    rest: &[u8],
+    keep: impl FnOnce() -> Payload,
+) -> Result<Request, i32> {
     let mut head = Fields(header);
     let (_len, code, unique) = (head.u32()?, head.u32()?, head.u64()?);
     let node = Ino(head.u64()?);
     let caller = Caller { uid: head.u32()?, gid: head.u32()?, pid: head.u32()? };
     let fixed = Fields(fixed);
     let op = match code {
+        opcode::WRITE => write(node, fixed, rest, keep)?,
         opcode::READ
-        | opcode::WRITE
         | opcode::FLUSH
         | opcode::RELEASE
         | opcode::FSYNC
         | opcode::OPEN
         | opcode::FALLOCATE
         | opcode::LSEEK
-        | opcode::COPY_FILE_RANGE => file(code, node, fixed, rest)?,
+        | opcode::COPY_FILE_RANGE => file(code, node, fixed)?,
         opcode::OPENDIR
         | opcode::READDIR
         | opcode::READDIRPLUS
@@ -77,10 +83,10 @@ pub fn decode(header: &[u8], fixed: &[u8], rest: Payload) -> Result<Request, i32
         | opcode::GETXATTR
         | opcode::LISTXATTR
         | opcode::REMOVEXATTR
-        | opcode::IOCTL => extended(code, node, fixed, &rest.0)?,
-        opcode::FORGET | opcode::BATCH_FORGET => forget(code, node, fixed, &rest.0)?,
+        | opcode::IOCTL => extended(code, node, fixed, rest)?,
+        opcode::FORGET | opcode::BATCH_FORGET => forget(code, node, fixed, rest)?,
         opcode::DESTROY => Op::Destroy,
-        _ => names(code, node, fixed, &rest.0)?,
+        _ => names(code, node, fixed, rest)?,
     };
     Ok(Request { unique, caller, op })
 }
@@ -192,7 +198,21 @@ fn set_attr(mut fixed: Fields<'_>) -> Result<SetAttr, i32> {
     })
 }
 
-fn file(code: u32, ino: Ino, mut fixed: Fields<'_>, rest: Payload) -> Result<Op, i32> {
+fn write(
+    ino: Ino,
+    mut fixed: Fields<'_>,
+    rest: &[u8],
+    keep: impl FnOnce() -> Payload,
+) -> Result<Op, i32> {
+    let (handle, offset, len_bytes) = (fixed.u64()?, fixed.u64()?, fixed.u32()?);
+    let (write_flags, _lock_owner, flags) = (fixed.u32()?, fixed.u64()?, fixed.u32()?);
+    if rest.len() != len_bytes as usize {
+        return Err(libc::EINVAL);
+    }
+    Ok(Op::Write { ino, handle, offset, data: keep(), flags, kill_priv: write_flags & 4 != 0 })
+}
+
+fn file(code: u32, ino: Ino, mut fixed: Fields<'_>) -> Result<Op, i32> {
     if code == opcode::OPEN {
         return Ok(Op::Open { ino, flags: fixed.u32()?, kill_priv: fixed.u32()? & 1 != 0 });
     }
@@ -202,15 +222,6 @@ fn file(code: u32, ino: Ino, mut fixed: Fields<'_>, rest: Payload) -> Result<Op,
             let (offset, len_bytes, _, _) =
                 (fixed.u64()?, fixed.u32()?, fixed.u32()?, fixed.u64()?);
             Op::Read { ino, handle, offset, len_bytes, flags: fixed.u32()? }
-        }
-        opcode::WRITE => {
-            let (offset, len_bytes, write_flags, _) =
-                (fixed.u64()?, fixed.u32()?, fixed.u32()?, fixed.u64()?);
-            if rest.0.len() != len_bytes as usize {
-                return Err(libc::EINVAL);
-            }
-            let (flags, kill_priv) = (fixed.u32()?, write_flags & 4 != 0);
-            Op::Write { ino, handle, offset, data: rest, flags, kill_priv }
         }
         opcode::FLUSH => {
             let _ = fixed.u64()?;

@@ -84,7 +84,7 @@ pub fn encode(reply: Reply, shape: Shape) -> Encoded {
         Reply::Copied(count) => out.u64(count.min(u64::from(u32::MAX))),
         Reply::Ioctl { result, data } => {
             out.u32(result as u32);
-            [0, 0, 0].iter().for_each(|word| out.u32(*word));
+            out.words([0; 3]);
             out.0.extend_from_slice(&data);
         }
     }
@@ -109,30 +109,30 @@ impl Out {
         self.0.extend_from_slice(&long.to_ne_bytes());
     }
 
+    /// Many at a time, with one look at the room.
+    fn words<const N: usize>(&mut self, words: [u32; N]) {
+        self.0.extend_from_slice(words.map(u32::to_ne_bytes).as_flattened());
+    }
+
+    fn longs<const N: usize>(&mut self, longs: [u64; N]) {
+        self.0.extend_from_slice(longs.map(u64::to_ne_bytes).as_flattened());
+    }
+
     fn entry(&mut self, entry: &EntryReply) {
-        self.u64(entry.ino.0);
-        self.u64(0);
-        self.u64(entry.entry_ttl_ns / NS);
-        self.u64(entry.attr_ttl_ns / NS);
-        self.u32((entry.entry_ttl_ns % NS) as u32);
-        self.u32((entry.attr_ttl_ns % NS) as u32);
+        let (entry_ttl_ns, attr_ttl_ns) = (entry.entry_ttl_ns, entry.attr_ttl_ns);
+        self.longs([entry.ino.0, 0, entry_ttl_ns / NS, attr_ttl_ns / NS]);
+        self.words([(entry_ttl_ns % NS) as u32, (attr_ttl_ns % NS) as u32]);
         self.attr(entry.ino.0, &entry.attr);
     }
 
     fn attr(&mut self, ino: u64, attr: &Attr) {
-        self.u64(ino);
-        self.u64(attr.length);
-        self.u64(attr.length.div_ceil(512));
-        for time in [attr.atime, attr.mtime, attr.ctime] {
-            self.u64(time.sec as u64);
-        }
-        for time in [attr.atime, attr.mtime, attr.ctime] {
-            self.u32(time.nsec);
-        }
-        self.u32(attr.kind.mode_bits() | u32::from(attr.mode));
-        for word in [attr.nlink, attr.uid, attr.gid, attr.rdev, BLOCK_BYTES, 0] {
-            self.u32(word);
-        }
+        let times = [attr.atime, attr.mtime, attr.ctime];
+        let [atime, mtime, ctime] = times.map(|time| time.sec as u64);
+        self.longs([ino, attr.length, attr.length.div_ceil(512), atime, mtime, ctime]);
+        let [atime, mtime, ctime] = times.map(|time| time.nsec);
+        let mode = attr.kind.mode_bits() | u32::from(attr.mode);
+        self.words([atime, mtime, ctime, mode, attr.nlink, attr.uid, attr.gid, attr.rdev]);
+        self.words([BLOCK_BYTES, 0]);
     }
 
     fn open(&mut self, handle: u64, open_flags: u32) {
@@ -143,14 +143,9 @@ impl Out {
 
     fn statfs(&mut self, figures: &StatfsReply) {
         let blocks = |bytes: u64| bytes / u64::from(BLOCK_BYTES);
-        self.u64(blocks(figures.total_bytes));
-        self.u64(blocks(figures.free_bytes));
-        self.u64(blocks(figures.free_bytes));
-        self.u64(figures.inodes);
-        self.u64(figures.free_inodes);
-        for word in [BLOCK_BYTES, 255, BLOCK_BYTES, 0, 0, 0, 0, 0, 0, 0] {
-            self.u32(word);
-        }
+        let free = blocks(figures.free_bytes);
+        self.longs([blocks(figures.total_bytes), free, free, figures.inodes, figures.free_inodes]);
+        self.words([BLOCK_BYTES, 255, BLOCK_BYTES, 0, 0, 0, 0, 0, 0, 0]);
     }
 
     fn lock(&mut self, range: &LockRange) {

@@ -29,6 +29,11 @@ impl Operation {
         let slot = reactor.ring.start(kept, make);
         Self { reactor, slot: Some(slot) }
     }
+
+    /// Whether its completion has not been taken in.
+    pub(super) fn is_flying(&self) -> bool {
+        self.slot.is_some_and(|slot| self.reactor.ring.is_flying(slot))
+    }
 }
 
 impl Future for Operation {

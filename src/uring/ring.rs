@@ -141,6 +141,28 @@ impl Ring {
         }
     }
 
+    /// Hand over what is queued and take in what is completed, without waiting. True if that left
+    /// nothing in between: then the kernel has read all that commands gave it, has written to
+    /// nothing that still flies, and will not before somebody enters again.
+    pub(super) fn settle(&self) -> io::Result<bool> {
+        self.enter(false, None)?;
+        self.reap();
+        let mut ring = self.ring.borrow_mut();
+        // Made together with deferred task work (`new`). Without that the kernel works for us
+        // whenever it likes.
+        let deferred = ring.params().is_setup_single_issuer();
+        let queue = ring.submission();
+        let handed_over = queue.is_empty() && !queue.cq_overflow();
+        drop(queue);
+        Ok(deferred && handed_over && ring.completion().is_empty())
+    }
+
+    /// Whether the completion of an operation has not been taken in.
+    pub(super) fn is_flying(&self, slot: usize) -> bool {
+        let slots = self.slots.borrow();
+        slots.get(slot).is_some_and(|slot| matches!(slot.state, State::Flying(_)))
+    }
+
     /// Take completions in and wake who waits for them; how many there were.
     pub(super) fn reap(&self) -> usize {
         let mut count = 0;

@@ -62,7 +62,7 @@ impl Vfs {
     /// As [`Vfs::settle`], of an inode at hand.
     pub(super) fn fold(&self, inode: &Inode, attr: &mut Attr, began: u64) -> News {
         let late = if inode.is_settled() { None } else { self.late_mtime(inode.ino) };
-        let news = inode.fold(attr, began, late);
+        let news = inode.fold(attr, began, late, self.config.open_cache_ns > 0);
         if news.content {
             self.data.invalidate(inode.ino);
         }

@@ -1,8 +1,9 @@
 //! The file system as seen from one core: a request in, a reply out.
 //!
-//! Owns which operation a request is. Requests that are asked all the time are answered in the
-//! caller's own future; the others are boxed, so that they do not make it larger.
+//! Owns which operation a request is. Each kind that is asked all the time is a future of its own,
+//! no larger than that kind needs: memory for large ones costs more than small ones take in all.
 
+use std::future::ready;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use super::op::{Caller, Op, Reply, Request};
 use super::shared::VfsShared;
 use crate::data::Data;
 use crate::errno::Cause;
-use crate::meta::Meta;
+use crate::meta::{Local, Meta};
 use crate::types::FileType;
 
 /// One core's view; all cores of a mount share `VfsShared`.
@@ -36,29 +37,36 @@ impl Vfs {
         Rc::new(Self { meta, data, shared, config })
     }
 
-    /// Answer one request. What needs no wait is done at the first poll.
-    pub async fn handle(self: Rc<Self>, request: Request) -> Reply {
+    /// Answer one request. What needs no wait is done at the first poll, or here.
+    pub fn handle(self: Rc<Self>, request: Request) -> Local<'static, Reply> {
         let Request { unique, caller, op } = request;
-        let done = match op {
-            Op::Lookup { dir, name } => self.lookup(dir, &name).await,
-            Op::Getattr { ino, handle: None } => self.getattr(ino).await.map_err(stale),
-            Op::Getattr { ino, .. } => self.getattr(ino).await,
+        match op {
+            Op::Lookup { dir, name } => {
+                Box::pin(async move { reply(self.lookup(dir, &name).await) })
+            }
+            Op::Getattr { ino, handle: None } => {
+                Box::pin(async move { reply(self.getattr(ino).await.map_err(stale)) })
+            }
+            Op::Getattr { ino, .. } => Box::pin(async move { reply(self.getattr(ino).await) }),
             Op::Read { handle, offset, len_bytes, .. } => {
-                self.read(handle, offset, len_bytes).await
+                Box::pin(async move { reply(self.read(handle, offset, len_bytes).await) })
             }
             Op::Write { handle, offset, data, kill_priv, .. } => {
-                self.write(handle, offset, data, kill_priv).await
+                Box::pin(async move { reply(self.write(handle, offset, data, kill_priv).await) })
             }
             Op::Forget { items } => {
                 items.iter().for_each(|(ino, _)| self.shared.inodes.forget(*ino));
-                Ok(Reply::None)
+                Box::pin(ready(Reply::None))
             }
-            Op::Release { handle, flock_owner, .. } => self.release(handle, flock_owner),
-            Op::Opendir { ino, .. } => self.opendir(ino),
-            Op::Releasedir { handle, .. } => self.releasedir(handle),
-            other => Box::pin(self.named_operation(unique, caller, other)).await,
-        };
-        done.unwrap_or_else(|cause| Reply::Error(cause.number()))
+            Op::Release { handle, flock_owner, .. } => {
+                Box::pin(ready(reply(self.release(handle, flock_owner))))
+            }
+            Op::Opendir { ino, .. } => Box::pin(ready(reply(self.opendir(ino)))),
+            Op::Releasedir { handle, .. } => Box::pin(ready(reply(self.releasedir(handle)))),
+            other => {
+                Box::pin(async move { reply(self.named_operation(unique, caller, other).await) })
+            }
+        }
     }
 
     /// The caller of request `unique` got a signal: if it waits for a lock, the wait ends.
@@ -132,4 +140,8 @@ impl Vfs {
             _ => Err(Cause::NotDone),
         }
     }
+}
+
+fn reply(done: Done) -> Reply {
+    done.unwrap_or_else(|cause| Reply::Error(cause.number()))
 }

@@ -167,14 +167,14 @@ impl Inode {
     }
 
     /// A fetch that began at change `began` told `attr`; correct both by each other. `late` is
-    /// the mtime of writes that the fetch may have missed.
-    pub fn fold(&self, attr: &mut Attr, began: u64, late: Option<Time>) -> News {
+    /// the mtime of writes that the fetch may have missed. `keep` it for [`Inode::cached`].
+    pub fn fold(&self, attr: &mut Attr, began: u64, late: Option<Time>, keep: bool) -> News {
         self.with(|state| {
             let content = state.seen_mtime != Some(attr.mtime);
             state.seen_mtime = Some(attr.mtime);
             state.correct(attr, began, late);
             let whole = began >= state.settled && began >= state.resized;
-            state.told = whole.then(|| (monotonic_ns(), attr.clone()));
+            state.told = (keep && whole).then(|| (monotonic_ns(), attr.clone()));
             state.length = attr.length;
             state.mode = attr.mode;
             News { content, touched: state.touched > began }
@@ -363,7 +363,7 @@ mod tests {
     }
 
     fn folded(inode: &Inode, mut attr: Attr, began: u64) -> (u64, i64) {
-        inode.fold(&mut attr, began, None);
+        inode.fold(&mut attr, began, None, true);
         (attr.length, attr.mtime.sec)
     }
 

@@ -27,6 +27,8 @@ use crate::vfs::op::{Payload, Reply};
 
 /// Read buffers of one core; a write that waits keeps one.
 const BUFFERS_MAX: usize = 64;
+/// Buffers kept while no request is in them: their memory was touched.
+const SPARE_MAX: usize = 8;
 /// Requests of one core that may wait at a time.
 const WAITING_MAX: usize = 1024;
 /// Requests taken in before other work of the core gets its turn.
@@ -148,15 +150,25 @@ impl Device {
 
     fn recycle(self: &Rc<Self>, buffer: Buffer) {
         if !buffer.home.is_lent() {
-            self.spare.borrow_mut().push(buffer);
+            self.keep(buffer);
             return;
         }
         let device = Rc::clone(self);
         spawn(async move {
             buffer.home.returned().await;
-            device.spare.borrow_mut().push(buffer);
+            device.keep(buffer);
             device.changed.open();
         });
+    }
+
+    /// For the next request, unless there are enough.
+    fn keep(&self, buffer: Buffer) {
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < SPARE_MAX {
+            spare.push(buffer);
+        } else {
+            self.buffers.set(self.buffers.get() - 1);
+        }
     }
 
     fn dispatch(self: &Rc<Self>, buffer: &Buffer, len_bytes: usize) {
@@ -171,8 +183,10 @@ impl Device {
         }
         let silent = SILENT.contains(&code);
         let fixed = fixed_bytes(code).min(rest.len());
-        let lent = buffer.home.lend(&buffer.region, IN_HEADER_BYTES + fixed..len_bytes);
-        let request = match decode(header, &rest[..fixed], Payload(Box::new(lent))) {
+        let (fixed, rest) = rest.split_at(fixed);
+        let rest_at = len_bytes - rest.len();
+        let keep = || Payload(Box::new(buffer.home.lend(&buffer.region, rest_at..len_bytes)));
+        let request = match decode(header, fixed, rest, keep) {
             Ok(request) => request,
             Err(_) if silent => return,
             Err(errno) => {

@@ -8,5 +8,6 @@ pub mod dev_fuse;
 mod device;
 mod loan;
 pub mod over_uring;
+mod warmth;
 
 pub use device::clone_device;
