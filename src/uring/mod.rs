@@ -13,7 +13,7 @@ mod ring;
 mod timer;
 
 pub use ops::{poll_readable, poll_readable_alone};
-pub use reactor::{block_on, probe, spawn};
+pub use reactor::{block_on, expect_within, probe, spawn};
 pub use timer::{Elapsed, sleep, timeout};
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 //!
 //! A turn is several rounds of polling: a task that is woken by another runs before the ring is
 //! entered, so that all they ask for goes out in one call, which also waits for the next answer.
+//! Where an answer is due within less than a sleep and a wake cost (`expect_within`), the core looks
+//! for it for that long before it sleeps, and lets others run meanwhile.
 //!
 //! Owns the thread's one reactor. Relies on `exec` for tasks, `ring` for operations, `timer` for
 //! deadlines.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -19,7 +21,10 @@ use super::exec::{MAIN, ReadyList, Tasks};
 use super::ring::Ring;
 use super::timer::Timers;
 use super::{file, ops};
+use crate::stdx::monotonic_ns;
 
+/// Pauses of the processor between two looks, a fraction of a microsecond.
+const PAUSES: usize = 16;
 /// Rounds of one turn: a task that wakes itself for ever does not keep completions out.
 const ROUNDS_MAX: usize = 16;
 
@@ -28,6 +33,8 @@ pub(super) struct Reactor {
     pub(super) timers: Timers,
     tasks: Tasks,
     ready: Arc<ReadyList>,
+    /// Until then looking for completions is better than sleeping; monotonic.
+    look_until_ns: Cell<u64>,
 }
 
 thread_local! {
@@ -55,6 +62,13 @@ pub fn probe() -> io::Result<()> {
 /// Run `future` on this core beside what runs there; polled at the next round.
 pub fn spawn(future: impl Future<Output = ()> + 'static) {
     current().tasks.spawn(Box::pin(future));
+}
+
+/// Something will be completed within `patience`, most likely: a core without work looks for it so
+/// long before it sleeps.
+pub fn expect_within(patience: Duration) {
+    let until_ns = monotonic_ns() + u64::try_from(patience.as_nanos()).expect("a short time");
+    current().look_until_ns.set(until_ns);
 }
 
 /// Run `future` on this thread's ring until it is done; tasks that are not done then are dropped
@@ -101,6 +115,7 @@ impl Reactor {
             timers: Timers::default(),
             tasks: Tasks::new(Arc::clone(&ready)),
             ready,
+            look_until_ns: Cell::new(0),
         });
         CURRENT.with_borrow_mut(|current| {
             assert!(current.is_none(), "one core runs one loop: block_on inside block_on");
@@ -137,9 +152,26 @@ impl Reactor {
     fn rest(&self) {
         let next = self.timers.fire();
         let sleep = self.ready.may_sleep() && next != Some(Duration::ZERO);
+        if sleep && monotonic_ns() < self.look_until_ns.get() {
+            self.ring.enter(false, None).expect("the ring accepts what is queued");
+            self.look(next);
+        }
         self.ring.enter(sleep, next).expect("the ring accepts what is queued");
         self.ready.awake();
         self.ring.reap();
+    }
+
+    /// Wait for news without sleep, until the next deadline at most. Whoever else wants this CPU
+    /// gets it.
+    fn look(&self, next: Option<Duration>) {
+        let next_ns = next.and_then(|next| u64::try_from(next.as_nanos()).ok());
+        let deadline_ns =
+            next_ns.map_or(u64::MAX, |next_ns| monotonic_ns().saturating_add(next_ns));
+        let until_ns = self.look_until_ns.get().min(deadline_ns);
+        while !self.ring.has_news() && monotonic_ns() < until_ns {
+            (0..PAUSES).for_each(|_| std::hint::spin_loop());
+            rustix::thread::sched_yield();
+        }
     }
 }
 

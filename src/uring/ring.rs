@@ -141,6 +141,15 @@ impl Ring {
         }
     }
 
+    /// Whether entering with a wait would come back with something at once; costs no call.
+    pub(super) fn has_news(&self) -> bool {
+        let mut ring = self.ring.borrow_mut();
+        let queue = ring.submission();
+        let pending = queue.taskrun() || queue.cq_overflow();
+        drop(queue);
+        pending || !ring.completion().is_empty()
+    }
+
     /// Hand over what is queued and take in what is completed, without waiting. True if that left
     /// nothing in between: then the kernel has read all that commands gave it, has written to
     /// nothing that still flies, and will not before somebody enters again.

@@ -174,3 +174,38 @@ fn a_busy_task_does_not_keep_completions_out() {
     assert!(began.elapsed() < Duration::from_secs(2));
     helper.join().unwrap();
 }
+
+#[test]
+fn a_core_that_looks_for_news_misses_no_deadline_no_wake_and_no_bytes() {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    let long = Duration::from_secs(5);
+    block_on(async {
+        let began = Instant::now();
+        expect_within(long);
+        sleep(Duration::from_millis(20)).await;
+        assert!((Duration::from_millis(20)..long).contains(&began.elapsed()));
+
+        let (near, far) = UnixStream::pair().unwrap();
+        let near = near.into();
+        let writer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            (&far).write_all(b"news").unwrap();
+            far
+        });
+        expect_within(long);
+        let (count, buffer) = net::recv(&near, vec![0; 8]).await;
+        assert_eq!((count.unwrap(), &buffer[..4]), (4, &b"news"[..]));
+        drop(writer.join().unwrap());
+
+        let (sender, receiver) = oneshot();
+        let other = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            sender.send(7);
+        });
+        expect_within(long);
+        assert_eq!(receiver.await.ok(), Some(7));
+        other.join().unwrap();
+        assert!(began.elapsed() < long, "it came before anybody gave up looking");
+    });
+}

@@ -18,12 +18,15 @@ use redis::{Parser, Value};
 use super::words::Asked;
 use crate::stdx::{Sender, monotonic_ns, oneshot};
 use crate::uring::net::{recv, send_all};
-use crate::uring::{sleep, spawn};
+use crate::uring::{expect_within, sleep, spawn};
 
 /// Without a byte for this long while an answer is due, the other side counts as gone.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How often that is looked at in this time.
 const LOOKS: u32 = 6;
+/// A server that answers within this is worth looking out for: falling asleep and being woken costs
+/// about as much.
+const NEAR: Duration = Duration::from_micros(250);
 /// Bytes received at a time.
 const RECEIVE_BYTES: usize = 64 << 10;
 
@@ -46,6 +49,8 @@ pub(super) struct Wire {
     waiting: RefCell<VecDeque<Waiting>>,
     /// When the last byte came, or the first of those who wait began to.
     heard_ns: Cell<u64>,
+    /// What answers take, smoothed.
+    answer_ns: Cell<u64>,
     cut: Cell<bool>,
 }
 
@@ -67,6 +72,7 @@ impl Wire {
             writer: Cell::default(),
             waiting: RefCell::default(),
             heard_ns: Cell::new(monotonic_ns()),
+            answer_ns: Cell::new(0),
             cut: Cell::new(false),
         });
         spawn(send_outbox(Serving(Rc::clone(&wire))));
@@ -125,6 +131,23 @@ impl Wire {
         receiver.await.map_err(|_| Cut)
     }
 
+    /// A message is on its way.
+    fn look_out(&self) {
+        let answer = Duration::from_nanos(self.answer_ns.get());
+        if (Duration::from_nanos(1)..NEAR).contains(&answer) {
+            expect_within((2 * answer).min(NEAR));
+        }
+    }
+
+    /// Something came.
+    fn hear(&self) {
+        let now_ns = monotonic_ns();
+        let took_ns = now_ns - self.heard_ns.replace(now_ns);
+        if !self.waiting.borrow().is_empty() {
+            self.answer_ns.set((7 * self.answer_ns.get() + took_ns) / 8);
+        }
+    }
+
     /// Hand a reply to whom it belongs; false if nobody has asked.
     fn deliver(&self, value: Value) -> bool {
         let mut waiting = self.waiting.borrow_mut();
@@ -154,6 +177,7 @@ async fn send_outbox(serving: Serving) {
         if sent.is_err() {
             return;
         }
+        wire.look_out();
         spare = buffer;
     }
 }
@@ -178,7 +202,7 @@ async fn read_replies(serving: Serving) {
         let (received, back) = recv(&wire.fd, buffer).await;
         buffer = back;
         let Ok(count @ 1..) = received else { return };
-        wire.heard_ns.set(monotonic_ns());
+        wire.hear();
         let mut arrived = Arrived(&buffer[..count]);
         loop {
             match parser.parse_value(&mut arrived) {
