@@ -26,7 +26,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/pages/arena.rs",   // maps memory
     "src/fuse/transport/device.rs", // one ioctl
     "src/fuse/transport/over_uring.rs", // the kernel writes into queue entries
-    "src/daemon/process.rs", // fork and the signal mask, before any thread
+    "src/daemon/process.rs", // fork, the signal mask, the allocator's mark, before any thread
 ];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {

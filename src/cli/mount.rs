@@ -11,7 +11,8 @@ use crate::config::MetaUrl;
 use crate::core::allowed_cpus;
 use crate::daemon::{
     CachePlan, Duties, EndSignals, Failure, Forked, MountPlan, Overrides, Readiness, ServePlan,
-    StorePolicy, Volume, WantedTransport, check_storage, mount, to_background,
+    StorePolicy, Volume, WantedTransport, check_storage, give_back_large_memory, mount,
+    to_background,
 };
 use crate::fuse::WRITE_BYTES_LIMIT;
 use crate::meta::Atime;
@@ -65,6 +66,7 @@ fn serve(
     plan: MountPlan,
     readiness: &Readiness,
 ) -> Result<(), Failure> {
+    give_back_large_memory();
     let signals = EndSignals::obey();
     let volume = Volume::open(url)?;
     volume.setting.check(plan.serve.vfs.read_only)?;

@@ -24,7 +24,7 @@ pub use failure::Failure;
 pub use format::{FormatPlan, check_storage, format};
 pub use jobs::Duties;
 pub use mount::{MountPlan, WantedTransport, check_point, mount};
-pub use process::{EndSignals, Forked, Readiness, to_background};
+pub use process::{EndSignals, Forked, Readiness, give_back_large_memory, to_background};
 pub use serve::{CachePlan, ServePlan};
 pub use store::{StorePolicy, Stores};
 pub use umount::umount;

@@ -1,7 +1,7 @@
 //! The process itself: into the background, told signals, and how it tells that the mount answers.
 //!
-//! Owns fork and the signal mask, which must both come before the first other thread, and what a
-//! signal does: before there is a mount it ends the process, afterwards the mount.
+//! Owns fork, the signal mask and the allocator's mark, which come before the first other thread,
+//! and what a signal does: before there is a mount it ends the process, afterwards the mount.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -21,6 +21,17 @@ use crate::fuse;
 const FORCED_EXIT: i32 = 11;
 /// How long a signalled mount may take to end.
 const SIGNAL_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Memory of this size and more is the kernel's again as soon as it is freed.
+const MAPPED_BYTES: i32 = 1 << 20;
+
+/// Have the allocator map large memory by itself and unmap it when it is freed. It would raise its
+/// own mark with every block that is freed, and then keep blocks in the heaps of all threads.
+pub fn give_back_large_memory() {
+    // SAFETY: it only sets a number of the allocator, and takes the allocator's lock for it.
+    let set = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES) };
+    assert_eq!(set, 1, "a mark the allocator knows");
+}
 
 /// Tells whoever waits for the mount how it went; the first message counts.
 #[derive(Clone, Default)]

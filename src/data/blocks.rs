@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Data;
 use crate::object::{BlockKey, StoreError};
-use crate::pages::Page;
+use crate::pages::{self, Page};
 use crate::stdx::{Gate, Permit};
 use crate::uring;
 
@@ -200,7 +200,7 @@ impl Data {
     async fn get(&self, key: BlockKey, off: u64, most: usize) -> Result<Vec<u8>, StoreError> {
         let _permit = self.shared.downloads.take().await;
         let name = self.shared.config.layout.name(key);
-        let (mut bytes, count) = self.store.get(name, off, vec![0; most]).await?;
+        let (mut bytes, count) = self.store.get(name, off, pages::buffer(most)).await?;
         bytes.truncate(count);
         Ok(bytes)
     }

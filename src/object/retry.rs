@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use super::{Local, ObjectInfo, Store, StoreError};
-use crate::pages::Page;
+use crate::pages::{self, Page};
 use crate::stdx::Chance;
 use crate::uring;
 
@@ -115,7 +115,7 @@ impl<S: Store> Store for Retried<S> {
             loop {
                 match self.inner.get(key.clone(), offset, into).await {
                     Err(error) if self.again(&mut pauses, &key, &error).await => {
-                        into = vec![0; len];
+                        into = pages::buffer(len);
                     }
                     done => return done,
                 }

@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use super::buffers;
 use crate::stdx::Gate;
 
 /// Bytes in a page.
@@ -143,7 +144,16 @@ enum Memory {
     /// In a pool; it goes home with the last piece.
     Pooled(PageMut),
     /// Outside of every pool, such as a fetched block; its owner keeps the account.
-    Owned(Vec<u8>),
+    Owned(Owned),
+}
+
+/// Memory that may be used again when the last piece is gone.
+struct Owned(Vec<u8>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        buffers::give_back(std::mem::take(&mut self.0));
+    }
 }
 
 /// A piece of sealed memory; clones share it.
@@ -158,7 +168,7 @@ impl Page {
     /// Seal bytes that belong to no pool; of any length.
     pub fn from_vec(bytes: Vec<u8>) -> Self {
         let len = bytes.len();
-        Self { memory: Arc::new(Memory::Owned(bytes)), start: 0, len }
+        Self { memory: Arc::new(Memory::Owned(Owned(bytes))), start: 0, len }
     }
 
     /// `len` zero bytes, at most a page; all share one memory.
@@ -194,7 +204,7 @@ impl Deref for Page {
     fn deref(&self) -> &[u8] {
         let bytes = match &*self.memory {
             Memory::Pooled(page) => page.bytes(),
-            Memory::Owned(bytes) => bytes,
+            Memory::Owned(owned) => &owned.0,
         };
         &bytes[self.start..self.start + self.len]
     }

@@ -6,7 +6,7 @@
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 use zstd::bulk::{Compressor, Decompressor};
 
-use crate::pages::Page;
+use crate::pages::{self, Page};
 
 /// The level JuiceFS writes with.
 const ZSTD_LEVEL: i32 = 1;
@@ -113,8 +113,9 @@ impl Codec {
             return Ok(stored);
         }
         // Exactly the raw length: whatever lies behind it is not a decoder's scratch space.
-        let mut raw = vec![0; raw_bytes];
+        let mut raw = pages::buffer(raw_bytes);
         self.decode_into(&stored, &mut raw)?;
+        pages::give_back(stored);
         Ok(raw)
     }
 

@@ -15,7 +15,7 @@ use rustix::io::ReadWriteFlags;
 use super::checksum::{self, ReadPlan};
 use super::config::{CacheConfig, CacheError, Verify};
 use crate::object::{BlockKey, Layout};
-use crate::pages::Page;
+use crate::pages::{self, Page};
 use crate::stdx::Chance;
 use crate::uring;
 
@@ -266,7 +266,7 @@ async fn read_planned(
 
 /// Exactly `len` bytes: without waiting if the page cache has them, else through the ring.
 async fn read_exact(file: &File, offset: usize, len: usize) -> io::Result<Vec<u8>> {
-    let mut buffer = vec![0; len];
+    let mut buffer = pages::buffer(len);
     if len <= INLINE_BYTES_MAX {
         let mut target = [IoSliceMut::new(&mut buffer)];
         let flags = ReadWriteFlags::NOWAIT;
