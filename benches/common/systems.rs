@@ -69,15 +69,31 @@ impl System {
         let (folder, point) = new_folder();
         if !url.starts_with("memory://") {
             let bucket = folder.path().join("objects").display().to_string();
-            product(&["format", "--trash-days", "0", "--bucket", &bucket, url, "bench"]);
+            format(url, &["--bucket", &bucket]);
         }
+        let ttl = ["--attr-cache", "60s", "--entry-cache", "60s", "--dir-entry-cache", "60s"];
+        Self::mounted(name, folder, &point, url, &[&ttl, options].concat())
+    }
+
+    /// The product, mounting `url`, which is formatted.
+    pub fn formatted(name: &'static str, url: &str, options: &[&str]) -> Self {
+        let (folder, point) = new_folder();
+        Self::mounted(name, folder, &point, url, options)
+    }
+
+    fn mounted(
+        name: &'static str,
+        folder: tempfile::TempDir,
+        point: &Path,
+        url: &str,
+        options: &[&str],
+    ) -> Self {
         let (cache, log) = (folder.path().join("cache"), folder.path().join("log"));
         let (cache, log) = (cache.display().to_string(), log.display().to_string());
         let mut words = vec!["mount", "-d", "--log", &log];
         if !options.contains(&"--cache-dir") {
             words.extend(["--cache-dir", &cache]);
         }
-        words.extend(["--attr-cache", "60s", "--entry-cache", "60s", "--dir-entry-cache", "60s"]);
         words.extend_from_slice(options);
         let shown = point.display().to_string();
         words.extend([url, &shown]);
@@ -110,6 +126,11 @@ impl Drop for System {
             End::Other(end) => (end.take().expect("it served"))(),
         }
     }
+}
+
+/// Make a volume.
+pub fn format(url: &str, options: &[&str]) {
+    product(&[&["format", "--trash-days", "0"], options, &[url, "bench"]].concat());
 }
 
 /// Run the product's own program.
