@@ -39,7 +39,7 @@ const WRITE_SHARE: f64 = 0.8;
 
 fn main() {
     let blocks = if is_quick() { 8 } else { 512 };
-    let bucket = std::format!("http://{}/bench", null_s3::start(FIRST_BYTE));
+    let bucket = format!("http://{}/bench", null_s3::start(FIRST_BYTE));
     let mut found: [Vec<f64>; 5] = Default::default();
     for _ in 0..rounds().min(5) {
         let client = client(&bucket);
@@ -74,7 +74,7 @@ fn main() {
 /// Ratios are of rounds side by side.
 fn judge(what: &str, own: &[f64], (name, other): (&str, &[f64]), least: f64) {
     let ratio = median(own.iter().zip(other).map(|(own, other)| own / other).collect());
-    tell(what, &std::format!("{ratio:.2}x of {name}, at least {least:.2}x"), ratio >= least);
+    tell(what, &format!("{ratio:.2}x of {name}, at least {least:.2}x"), ratio >= least);
 }
 
 fn client(bucket: &str) -> S3Store {
@@ -84,7 +84,7 @@ fn client(bucket: &str) -> S3Store {
 }
 
 fn name(block: usize) -> String {
-    std::format!("bench/chunks/0/0/{block}_0_{BLOCK_BYTES}")
+    format!("bench/chunks/0/0/{block}_0_{BLOCK_BYTES}")
 }
 
 /// MiB/s of gets of whole blocks, so many at a time.
@@ -139,7 +139,7 @@ where
 /// MiB/s of a file written through a mount, with fsync, and read through another.
 fn product(bucket: &str, blocks: usize) -> (f64, f64) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let url = std::format!("sqlite3://{}", folder.path().join("meta.db").display());
+    let url = format!("sqlite3://{}", folder.path().join("meta.db").display());
     let keys = ["--access-key", "AK", "--secret-key", "SK"];
     format(&url, &[&["--storage", "minio", "--bucket", bucket], &keys[..]].concat());
     let options = ["--transport", "uring", "--cache-dir", "memory"];

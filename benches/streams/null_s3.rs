@@ -1,4 +1,4 @@
-//! A bucket without work in it: what is put is counted and thrown away, what is got are zeros of
+//! A bucket without work in it: what is put is thrown away, what is got are zeros of
 //! the length that the object's name tells, and the first byte comes after a delay.
 //!
 //! Small objects, such as the mark of a volume, are kept as they are.

@@ -7,7 +7,8 @@ import os
 import random
 
 from . import rows, volume
-from .rig import check, run
+from .rig import check, errno_of, run
+from .volumes import expect_equal
 
 OPERATIONS = 20000
 # In a twin these are another file system's own affair.
@@ -67,12 +68,8 @@ def _step(chance):
 
 
 def _done(step, root):
-    """What it ends with: 0 or an errno."""
-    try:
-        step(lambda path: os.path.join(root, path))
-    except OSError as err:
-        return err.errno
-    return 0
+    """What it ends with below this root."""
+    return errno_of(lambda: step(lambda path: os.path.join(root, path)))
 
 
 def _work(point, twin):
@@ -87,11 +84,6 @@ def _work(point, twin):
         check(told == right, "step %d ends with %s, not %s" % (number, os.strerror(told), os.strerror(right)))
         well += right == 0
     return well
-
-
-def _equal(what, want, have, skip):
-    _, wrong = rows.compare(want, have, skip)
-    check(not wrong, "%s differs:\n  %s" % (what, "\n  ".join(wrong)))
 
 
 def _counted(found):
@@ -112,10 +104,10 @@ def day(rig):
     point = rig.remount(point, url, "--no-bgjob")
     cold = rows.scan(point)
     rig.umount(point)
-    _equal("the twin", rows.scan(twin), {path: row for path, row in cold.items() if path != b".trash"}, OWN)
+    expect_equal("the twin", rows.scan(twin), {path: row for path, row in cold.items() if path != b".trash"}, OWN)
     setting = json.loads(run(rig.binary, "status", url).stdout)["Setting"]
     reader = volume.Volume(url, bucket, setting)
     found = reader.rows()
-    _equal("the independent reader", found, cold, ("atime",))
+    expect_equal("the independent reader", found, cold, ("atime",))
     check(reader.meta.counters() == _counted(found), "counters %s, not %s" % (reader.meta.counters(), _counted(found)))
     return "%d operations, %d of them done, the rest refused alike; %d paths" % (OPERATIONS, well, len(cold))

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 
-from .rig import check
+from .rig import check, errno_of
 
 
 def _refused(rig, words, *command, env=None):
@@ -58,14 +58,6 @@ def bad_input(rig):
     return "%d cases, one line each" % (len(cases) + 2)
 
 
-def _errno_of(action):
-    try:
-        action()
-    except OSError as err:
-        return err.errno
-    return 0
-
-
 def _read(path):
     with open(path, "rb") as source:
         return source.read()
@@ -91,7 +83,7 @@ def replaced(rig):
         while time.monotonic() < end:
             for what in ("current", "link"):
                 path = os.path.join(point, what)
-                found = _errno_of(lambda p=path: open(p, "rb").close()) or _errno_of(lambda p=path: os.stat(p))
+                found = errno_of(lambda p=path: open(p, "rb").close()) or errno_of(lambda p=path: os.stat(p))
                 counts["read" if found == 0 else "missing"] += 1
                 if found:
                     counts.setdefault(errno.errorcode[found], 0)
@@ -134,7 +126,7 @@ class Small:
         """Not a block is left."""
         with open(self.path("filler"), "ab", buffering=0) as out:
             for size in (1 << 20, 4096):
-                while not _errno_of(lambda n=size: out.write(bytes(n))):
+                while not errno_of(lambda n=size: out.write(bytes(n))):
                     pass
 
 
@@ -150,12 +142,12 @@ def full_disk(rig):
                 out.write(os.urandom(mebibytes << 20))
 
         write("fits", 6)
-        found = _errno_of(lambda: write("too large", 20))
+        found = errno_of(lambda: write("too large", 20))
         check(found == errno.ENOSPC, "20 MiB into a store of 12: %s" % found)
         os.unlink(os.path.join(point, "too large"))
         os.unlink(os.path.join(point, "fits"))
         deadline = time.monotonic() + 20
-        while _errno_of(lambda: write("again", 6)):
+        while errno_of(lambda: write("again", 6)):
             check(time.monotonic() < deadline, "no room after the deletion")
             time.sleep(0.2)
         rig.umount(point)
@@ -176,7 +168,7 @@ def _full_sqlite(rig):
         def make(count):
             """The errno of the first that fails."""
             for number in range(count):
-                if found := _errno_of(lambda n=number: os.mkdir(os.path.join(base, "%d-%d" % (count, n)))):
+                if found := errno_of(lambda n=number: os.mkdir(os.path.join(base, "%d-%d" % (count, n)))):
                     return found
             return 0
 
@@ -186,7 +178,7 @@ def _full_sqlite(rig):
         check(found == errno.ENOSPC, "a full SQLite file is told as %s" % found)
         there = os.listdir(base)
         check(300 <= len(there) < 5300 and all(os.path.isdir(os.path.join(base, name)) for name in there), "%d names" % len(there))
-        found = {_errno_of(lambda n=name: os.rmdir(os.path.join(base, n))) for name in there}
+        found = {errno_of(lambda n=name: os.rmdir(os.path.join(base, n))) for name in there}
         check(found == {0}, "%d deletions on a full disk are told as %s" % (len(there), found))
         check(make(1) == errno.ENOSPC, "a full disk takes a folder after deletions")
         os.unlink(tiny.path("filler"))
@@ -208,7 +200,7 @@ def read_only_file(rig):
         check('"frozen"' in rig.call("status", url).stdout, "status of a file that is only read")
         rig.mount(url, "--read-only")
         check(_read(os.path.join(point, "kept")) == b"kept", "a file that is only read shows something else")
-        found = _errno_of(lambda: os.mkdir(os.path.join(point, "d")))
+        found = errno_of(lambda: os.mkdir(os.path.join(point, "d")))
         check(found == errno.EROFS, "a change is told as %s" % found)
         rig.umount(point)
         _refused(rig, ("mount with --read-only",), "mount", "-d", url, point)
@@ -266,7 +258,7 @@ def faults(rig):
     os.truncate(blocks[1], 10)
     rig.drop_cache()
     point = rig.mount(url)
-    found = [_errno_of(lambda n=n: _read(os.path.join(point, "f%d" % n))) for n in range(20)]
+    found = [errno_of(lambda n=n: _read(os.path.join(point, "f%d" % n))) for n in range(20)]
     check(sorted(found) == [0] * 18 + [errno.EIO] * 2, "errno of 20 reads with two damaged blocks: %s" % found)
     if rig.engine == "redis":
         _redis_away(rig, point)
@@ -279,7 +271,7 @@ def _redis_away(rig, point):
     seconds = 30 if rig.transport == "uring" else 3
     os.kill(rig.redis.process.pid, signal.SIGSTOP)
     done = []
-    waiter = threading.Thread(target=lambda: done.append(_errno_of(lambda: open(os.path.join(point, "late"), "xb").close())))
+    waiter = threading.Thread(target=lambda: done.append(errno_of(lambda: open(os.path.join(point, "late"), "xb").close())))
     waiter.start()
     time.sleep(seconds)
     check(not done, "create did not wait for a stopped Redis: %s" % done)
@@ -303,7 +295,7 @@ def redis_gone(rig):
     with open(os.path.join(point, "kept"), "wb") as out:
         out.write(b"kept" * 1000)
     os.kill(rig.redis.process.pid, signal.SIGSTOP)
-    waiter = threading.Thread(target=lambda: _errno_of(lambda: open(os.path.join(point, "late"), "xb").close()))
+    waiter = threading.Thread(target=lambda: errno_of(lambda: open(os.path.join(point, "late"), "xb").close()))
     waiter.start()
     time.sleep(1)
     began = time.monotonic()

@@ -37,6 +37,15 @@ def check(holds, text):
         raise Failed(text)
 
 
+def errno_of(action):
+    """What it ends with: 0, or an errno."""
+    try:
+        action()
+    except OSError as err:
+        return err.errno
+    return 0
+
+
 def binary():
     target = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
     path = os.environ.get("JFS_URING", os.path.join(target, "release", "jfs-uring"))

@@ -19,7 +19,8 @@ def _loaded(rig, fixture):
     return url, bucket
 
 
-def _expect_equal(what, want, have, skip=()):
+def expect_equal(what, want, have, skip=()):
+    """How many rows are equal; all have to be."""
     equal, wrong = rows.compare(want, have, skip)
     check(not wrong, "%s differs:\n  %s" % (what, "\n  ".join(wrong)))
     return equal
@@ -31,7 +32,7 @@ def fixtures(rig):
     for fixture in READ[rig.engine]:
         url, _bucket = _loaded(rig, fixture)
         point = rig.mount(url, "--read-only", "--enable-cap", where="mnt-" + fixture)
-        equal += _expect_equal(fixture, rows.load(os.path.join(FIXTURES, fixture, "manifest.jsonl")), rows.scan(point))
+        equal += expect_equal(fixture, rows.load(os.path.join(FIXTURES, fixture, "manifest.jsonl")), rows.scan(point))
         rig.umount(point)
     return "%d volumes, %d paths equal" % (len(READ[rig.engine]), equal)
 
@@ -110,7 +111,7 @@ def write_back_out(rig):
         point = rig.remount(point, url, "--enable-cap")
         cold = rows.scan(point)
         rig.umount(point)
-        total += _expect_equal(fixture + ", cold", seen, cold, skip=("atime",))
+        total += expect_equal(fixture + ", cold", seen, cold, skip=("atime",))
         ours = volume.Volume(url, bucket, setting_of(fixture)["setting"])
-        _expect_equal(fixture + ", independent reader", ours.rows(), cold, skip=("atime",))
+        expect_equal(fixture + ", independent reader", ours.rows(), cold, skip=("atime",))
     return "%d paths: the mount, a cold remount and the independent reader agree" % total
