@@ -14,6 +14,7 @@ mod mount;
 mod point;
 mod process;
 mod serve;
+mod shown;
 mod store;
 mod umount;
 mod volume;

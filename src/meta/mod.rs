@@ -17,7 +17,7 @@ mod slices;
 pub mod sqlite;
 mod txn;
 
-pub use client::{Made, Meta, MetaShared, Moved, Released, TrashFolder, Usage};
+pub use client::{Made, Meta, MetaCounts, MetaShared, Moved, Released, TrashFolder, Usage};
 pub use engine::{Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices};
 pub use overlay::overlay;
 pub use plan::attr::{Atime, Wanted};

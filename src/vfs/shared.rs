@@ -9,8 +9,13 @@ use super::dir::Listings;
 use super::doomed::Doomed;
 use super::handle::Handles;
 use super::inode::Inodes;
+use super::internal::AccessLog;
 use super::interrupt::Interrupts;
+use super::span::Counts;
 use super::told::Told;
+use crate::metrics::Sheets;
+use crate::stdx::{monotonic_ns, now};
+use crate::types::Time;
 
 /// One per mount.
 pub struct VfsShared {
@@ -21,6 +26,12 @@ pub struct VfsShared {
     pub(super) listings: Listings,
     pub(super) interrupts: Interrupts,
     pub(super) doomed: Doomed,
+    pub(super) access_log: AccessLog,
+    pub(super) counts: Sheets<Counts>,
+    /// When the mount began.
+    pub(super) began: Time,
+    /// The same on the monotonic clock.
+    pub(super) began_ns: u64,
 }
 
 impl VfsShared {
@@ -34,6 +45,10 @@ impl VfsShared {
             listings: Listings::default(),
             interrupts: Interrupts::default(),
             doomed: Doomed::default(),
+            access_log: AccessLog::default(),
+            counts: Sheets::default(),
+            began: now(),
+            began_ns: monotonic_ns(),
         })
     }
 }

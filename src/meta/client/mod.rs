@@ -3,6 +3,7 @@
 //! Owns id ranges, the session and the retry loop. Rules are `plan`'s, storage is `engine`'s.
 
 mod content;
+mod counts;
 mod garbage;
 mod names;
 mod nodes;
@@ -13,6 +14,7 @@ mod trash;
 #[cfg(test)]
 mod tests;
 
+pub use counts::MetaCounts;
 pub use garbage::Released;
 pub use names::{Made, Moved};
 pub use nodes::Usage;
@@ -28,8 +30,10 @@ use super::engine::Engine;
 use super::plan::Rules;
 use super::slices::MetaError;
 use super::txn::{Commit, Counter, Expect, Key, Outcome, Value};
+use crate::metrics::{Sheet, Sheets};
 use crate::stdx::now;
 use crate::types::{Attr, FileType, Ino};
+use counts::Counts;
 use seen::Seen;
 
 /// Inode ids taken at a time.
@@ -51,6 +55,7 @@ pub struct MetaShared {
     trash_folder: Mutex<Option<(String, Ino)>>,
     rules: Mutex<Rules>,
     seen: Seen,
+    counts: Sheets<Counts>,
     root: Ino,
     read_only: bool,
 }
@@ -66,6 +71,7 @@ impl MetaShared {
             trash_folder: Mutex::new(None),
             rules: Mutex::new(rules),
             seen: Seen::default(),
+            counts: Sheets::default(),
             root,
             read_only,
         })
@@ -86,12 +92,14 @@ impl MetaShared {
 pub struct Meta {
     engine: Rc<dyn Engine>,
     shared: Arc<MetaShared>,
+    counts: Sheet<Counts>,
 }
 
 impl Meta {
     /// On this core's engine handle.
     pub fn new(engine: Rc<dyn Engine>, shared: Arc<MetaShared>) -> Rc<Self> {
-        Rc::new(Self { engine, shared })
+        let counts = shared.counts.own();
+        Rc::new(Self { engine, shared, counts })
     }
 
     /// Deletions go to the trash for so many days from now on; 0 for none.
@@ -177,7 +185,8 @@ impl Meta {
         mut plan: impl FnMut(&[Value]) -> Result<(Option<Commit>, T), Errno>,
     ) -> Result<(T, Vec<Option<Attr>>), MetaError> {
         self.writable()?;
-        for _ in 0..TRIES {
+        for tried in 0..TRIES {
+            self.counts.restarts.add(u64::from(tried > 0));
             let (found, guessed) = self.know(may_guess, keys, &ask).await?;
             may_guess = false;
             let (commit, result) = match plan(&found) {
@@ -188,7 +197,7 @@ impl Meta {
             let Some(commit) = commit else { return Ok((result, Vec::new())) };
             // Only these two are final; whatever else moved is planned for again.
             let finals: Vec<Option<Errno>> = commit.expects.iter().map(final_refusal).collect();
-            match self.engine.commit(commit).await? {
+            match self.committing(self.engine.commit(commit)).await? {
                 Outcome::Applied(nodes) => return Ok((result, nodes)),
                 Outcome::Conflict(index) => {
                     if let Some(errno) = finals[index].filter(|_| !guessed) {
@@ -227,7 +236,7 @@ impl Meta {
 
     /// Fetch, and keep what was seen.
     async fn fetch(&self, keys: &[Key]) -> Result<Vec<Value>, MetaError> {
-        let found = self.engine.fetch(keys).await?;
+        let found = self.asking(self.engine.fetch(keys)).await?;
         self.shared.seen.fetched(keys, &found);
         Ok(found)
     }

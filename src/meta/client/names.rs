@@ -353,6 +353,6 @@ impl Meta {
 
     /// All names of a directory.
     pub async fn list(&self, dir: Ino, with_attr: bool) -> Result<Vec<DirEntry>, MetaError> {
-        Ok(self.engine.list(self.real(dir), with_attr).await?)
+        Ok(self.asking(self.engine.list(self.real(dir), with_attr)).await?)
     }
 }
