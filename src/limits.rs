@@ -39,8 +39,8 @@ pub const LOG_BYTES_MAX: usize = 2 << 20;
 pub const CONTROL_MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Bytes of answers that wait for a reader of `.control`; of progress no more is told then.
 pub const CONTROL_ANSWERS_BYTES_MAX: usize = 1 << 20;
-/// Files and folders that one message to `.control` has in work at a time.
-pub const CONTROL_WORKERS_MAX: usize = 255;
+/// Warm-ups that go on without anybody waiting; one more keeps its caller waiting.
+pub const BACKGROUND_FILLS_MAX: usize = 4;
 /// Longest name of an extended attribute in bytes.
 pub const XATTR_NAME_BYTES_MAX: usize = 255;
 /// Largest value of an extended attribute in bytes.

@@ -153,6 +153,13 @@ pub struct Sheet<T> {
     stays: PhantomData<*const ()>,
 }
 
+impl<T> Clone for Sheet<T> {
+    /// The same sheet, for something else on the same core.
+    fn clone(&self) -> Self {
+        Self { counts: Arc::clone(&self.counts), stays: PhantomData }
+    }
+}
+
 impl<T> Deref for Sheet<T> {
     type Target = T;
 

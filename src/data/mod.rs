@@ -11,6 +11,7 @@ mod deleter;
 mod error;
 mod extents;
 mod geometry;
+mod near;
 mod overlay;
 mod patience;
 mod prefetch;
@@ -36,6 +37,7 @@ use crate::stage::Codec;
 pub use counts::DataCounts;
 pub use error::DataError;
 pub use extents::Pending;
+pub use near::{Nearby, Nearness};
 pub use shared::{DataConfig, DataShared};
 
 /// File bytes, as seen from one core.

@@ -42,6 +42,17 @@ impl Vfs {
         Rc::new(Self { meta, data, shared, config, counts })
     }
 
+    /// The same file system, but what is removed is gone and does not go to the trash.
+    pub(super) fn without_trash(&self) -> Rc<Self> {
+        Rc::new(Self {
+            meta: self.meta.without_trash(),
+            data: Rc::clone(&self.data),
+            shared: Arc::clone(&self.shared),
+            config: self.config.clone(),
+            counts: self.counts.clone(),
+        })
+    }
+
     /// Answer one request. What needs no wait is done at the first poll, or here.
     pub fn handle(self: Rc<Self>, request: Request) -> Local<'static, Reply> {
         if internal::concerns(&request.op) {

@@ -13,8 +13,9 @@ use super::internal::AccessLog;
 use super::interrupt::Interrupts;
 use super::span::Counts;
 use super::told::Told;
+use crate::limits::BACKGROUND_FILLS_MAX;
 use crate::metrics::Sheets;
-use crate::stdx::{monotonic_ns, now};
+use crate::stdx::{Permits, monotonic_ns, now};
 use crate::types::Time;
 
 /// One per mount.
@@ -27,6 +28,8 @@ pub struct VfsShared {
     pub(super) interrupts: Interrupts,
     pub(super) doomed: Doomed,
     pub(super) access_log: AccessLog,
+    /// Warm-ups that nobody waits for.
+    pub(super) background_fills: Arc<Permits>,
     pub(super) counts: Sheets<Counts>,
     /// When the mount began.
     pub(super) began: Time,
@@ -46,6 +49,7 @@ impl VfsShared {
             interrupts: Interrupts::default(),
             doomed: Doomed::default(),
             access_log: AccessLog::default(),
+            background_fills: Permits::new(BACKGROUND_FILLS_MAX),
             counts: Sheets::default(),
             began: now(),
             began_ns: monotonic_ns(),

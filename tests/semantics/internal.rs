@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use jfs_uring::types::{Attr, Ino};
+use jfs_uring::uring;
 use jfs_uring::vfs::VfsConfig;
-use jfs_uring::vfs::op::{Op, Reply, SetAttr};
+use jfs_uring::vfs::op::{Caller, Op, Reply, SetAttr};
+use serde_json::{Value, json};
 
-use crate::world::{Mount, RDONLY, RDWR, with_config, with_mount};
+use crate::world::{Mount, RDONLY, RDWR, ROOT, Volume, with_config, with_mount};
 
 const DIRECT_IO: u32 = 1;
 const LOG: Ino = Ino(0x7FFF_FFFF_0000_0001);
@@ -154,5 +157,209 @@ fn the_access_log_tells_what_happens_while_it_is_open() {
             m.errno(Op::Read { ino: LOG, handle: log, offset: 0, len_bytes: 1, flags: 0 }).await,
             libc::EBADF
         );
+    });
+}
+
+/// What the official tools read as the answer to a message: how far it was, and the end.
+struct Answer {
+    progress: Vec<(u64, u64)>,
+    end: Result<Value, u8>,
+}
+
+fn message(command: u32, body: &[u8]) -> Vec<u8> {
+    [&command.to_be_bytes()[..], &(body.len() as u32).to_be_bytes(), body].concat()
+}
+
+fn long(bytes: &[u8]) -> u64 {
+    u64::from_be_bytes(bytes.try_into().expect("eight bytes"))
+}
+
+/// Read as `readProgress` of the official client does.
+async fn answer(m: &Mount, handle: u64, mut offset: u64) -> Answer {
+    let mut progress = Vec::new();
+    loop {
+        let got = read(m, CONTROL, handle, offset).await;
+        offset += got.len() as u64;
+        let mut rest = &got[..];
+        while let Some(first) = rest.first() {
+            match first {
+                0xFE if rest.len() > 16 => {
+                    progress.push((long(&rest[1..9]), long(&rest[9..17])));
+                    rest = &rest[17..];
+                }
+                0xFF => {
+                    let len = u32::from_be_bytes(rest[1..5].try_into().expect("four bytes"));
+                    assert_eq!(rest.len(), len as usize + 5);
+                    let value = serde_json::from_slice(&rest[5..]).expect("JSON");
+                    return Answer { progress, end: Ok(value) };
+                }
+                errno => {
+                    assert_eq!(rest.len(), 1);
+                    return Answer { progress, end: Err(*errno) };
+                }
+            }
+        }
+        uring::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn send_as(m: &Mount, caller: Caller, command: u32, body: &[u8]) -> Answer {
+    let (handle, open_flags) = m.open(CONTROL, RDWR).await;
+    assert_eq!(open_flags, DIRECT_IO);
+    let message = message(command, body);
+    let sent = m.ask_as(caller, Mount::write_op(CONTROL, handle, 0, &message)).await;
+    assert!(matches!(sent, Reply::Written(count) if count as usize == message.len()));
+    let answer = answer(m, handle, message.len() as u64).await;
+    m.close(CONTROL, handle).await;
+    answer
+}
+
+async fn send(m: &Mount, command: u32, body: &[u8]) -> Answer {
+    send_as(m, ROOT, command, body).await
+}
+
+fn rmr(dir: Ino, name: &[u8], flags: u8) -> Vec<u8> {
+    [&dir.0.to_be_bytes()[..], &[name.len() as u8], name, &[flags, 50]].concat()
+}
+
+/// A tree of 3 directories and 42 files.
+async fn tree(m: &Mount, name: &[u8]) -> Ino {
+    let top = m.mkdir(Ino::ROOT, name).await;
+    let inner = m.mkdir(top, b"inner").await;
+    m.mkdir(inner, b"empty").await;
+    for number in 0..40 {
+        m.put(inner, format!("f{number}").as_bytes(), b"x").await;
+    }
+    m.put(top, b"large", &[5; 200_000]).await;
+    m.put(top, b"small", &[6; 5000]).await;
+    top
+}
+
+#[test]
+fn a_message_removes_a_tree() {
+    with_mount(|m| async move {
+        tree(&m, b"tree").await;
+        let Answer { progress, end } = send(&m, 1002, &rmr(Ino::ROOT, b"tree", 0)).await;
+        assert_eq!((end, progress.last()), (Err(0), Some(&(45, 0))));
+        m.absent(Ino::ROOT, b"tree").await;
+        m.put(Ino::ROOT, b"file", b"").await;
+        assert_eq!(send(&m, 1002, &rmr(Ino::ROOT, b"file", 0)).await.end, Err(0));
+        m.absent(Ino::ROOT, b"file").await;
+        let missing = send(&m, 1002, &rmr(Ino::ROOT, b"file", 0)).await;
+        assert_eq!(missing.end, Err(libc::ENOENT as u8));
+    });
+}
+
+#[test]
+fn a_removal_asks_for_permission_and_knows_the_trash() {
+    uring::block_on(async {
+        let volume = Volume::format(1).await;
+        let m = volume.mount(VfsConfig::default()).await;
+        let top = tree(&m, b"tree").await;
+        let user = Caller { uid: 1000, gid: 1000, pid: 0 };
+        let refused = send_as(&m, user, 1002, &rmr(top, b"inner", 0)).await;
+        assert_eq!(refused.end, Err(libc::EACCES as u8));
+        // The root of the volume is open to all; what is below is not.
+        let refused = send_as(&m, user, 1002, &rmr(Ino::ROOT, b"tree", 0)).await;
+        assert_eq!(refused.end, Err(libc::EACCES as u8));
+        let refused = send_as(&m, user, 1002, &rmr(Ino::ROOT, b"tree", 1)).await;
+        assert_eq!(refused.end, Err(libc::EPERM as u8));
+        assert_eq!(m.attr(top).await.nlink, 3);
+        assert_eq!(send(&m, 1002, &rmr(top, b"inner", 0)).await.end, Err(0));
+        assert_eq!(send(&m, 1002, &rmr(Ino::ROOT, b"tree", 1)).await.end, Err(0));
+        let hours = m.names(Ino::TRASH).await;
+        let hour = m.lookup(Ino::TRASH, hours[0].as_bytes()).await.ino;
+        let kept = m.names(hour).await;
+        assert_eq!(kept.iter().filter(|name| name.contains("-f")).count(), 40);
+        assert!(!kept.iter().any(|name| name.ends_with("-large")), "{kept:?}");
+        Rc::clone(&m.vfs).drain().await;
+    });
+}
+
+#[test]
+fn a_message_tells_of_a_node() {
+    let config = VfsConfig { volume: "vol".into(), ..VfsConfig::default() };
+    with_config(config, |m| async move {
+        let top = tree(&m, b"tree").await;
+        let info =
+            |ino: Ino, recursive, raw| [&ino.0.to_be_bytes()[..], &[recursive, raw, 0]].concat();
+        let told = send(&m, 1005, &info(top, 1, 0)).await.end.unwrap();
+        let sum =
+            json!({"Length": 205_040, "Size": 4096 * (3 + 40 + 49 + 2), "Files": 42, "Dirs": 3});
+        assert_eq!((&told["Summary"], &told["Paths"]), (&sum, &json!(["/tree"])));
+        let told = send(&m, 1005, &info(top, 0, 0)).await.end.unwrap();
+        assert_eq!((&told["Summary"]["Files"], &told["Summary"]["Dirs"]), (&json!(2), &json!(2)));
+        let large = m.lookup(top, b"large").await.ino;
+        m.entry(Op::Link { ino: large, new_dir: Ino::ROOT, new_name: (*b"link").into() }).await;
+        let told = send(&m, 1005, &info(large, 1, 0)).await.end.unwrap();
+        let mut paths: Vec<String> = serde_json::from_value(told["Paths"].clone()).unwrap();
+        paths.sort();
+        assert_eq!(paths, ["/link", "/tree/large"]);
+        let objects = told["Objects"].as_array().unwrap();
+        assert_eq!(objects.len(), 4);
+        let sizes: Vec<_> = objects.iter().map(|each| each["Len"].as_u64().unwrap()).collect();
+        assert_eq!(sizes, [65_536, 65_536, 65_536, 3392]);
+        let key = objects[3]["Key"].as_str().unwrap();
+        assert!(key.starts_with("vol/chunks/0/0/") && key.ends_with("_3_3392"), "{key}");
+        let told = send(&m, 1005, &info(large, 1, 1)).await.end.unwrap();
+        assert_eq!(told["Chunks"][0]["Size"], 200_000);
+        assert_eq!(told["Objects"], json!([]));
+        let told = send(&m, 1005, &info(Ino(1 << 40), 1, 0)).await.end.unwrap();
+        assert_eq!(
+            (&told["Failed"], &told["Reason"]),
+            (&json!(true), &json!("no such file or directory"))
+        );
+        let summary = [&top.0.to_be_bytes()[..], &[2, 2, 0]].concat();
+        let told = send(&m, 1007, &summary).await.end.unwrap();
+        let tree = &told["Tree"];
+        assert_eq!((&tree["Files"], &tree["Dirs"]), (&json!(42), &json!(3)));
+        assert_eq!(tree["Children"].as_array().unwrap().len(), 3);
+    });
+}
+
+#[test]
+fn messages_bring_blocks_near_and_let_them_go() {
+    with_mount(|m| async move {
+        let top = tree(&m, b"tree").await;
+        let fill = |paths: &str, action: u8| {
+            let len = (paths.len() as u32).to_be_bytes();
+            [&len[..], paths.as_bytes(), &[0, 8, 0, action]].concat()
+        };
+        let of = |answer: Answer| {
+            let told = answer.end.unwrap();
+            let number = |name: &str| told[name].as_u64().unwrap();
+            (number("FileCount"), number("TotalBytes"), number("MissBytes"))
+        };
+        assert_eq!(of(send(&m, 1004, &fill("/tree", 1)).await), (42, 205_040, 0));
+        assert_eq!(of(send(&m, 1004, &fill("/tree", 2)).await), (42, 205_040, 205_040));
+        assert_eq!(of(send(&m, 1004, &fill("/tree/large\n/none", 0)).await), (1, 200_000, 0));
+        assert_eq!(of(send(&m, 1004, &fill("/tree", 2)).await), (42, 205_040, 5040));
+        let by_number = fill(&format!("inode:{top}"), 0);
+        assert_eq!(of(send(&m, 1004, &by_number).await), (42, 205_040, 0));
+        let Answer { progress, end } = send(&m, 1004, &fill("/tree", 2)).await;
+        assert_eq!(end.unwrap()["Locations"], json!({"memory": 205_040}));
+        assert_eq!(progress.last(), Some(&(42, 205_040)));
+    });
+}
+
+#[test]
+fn whatever_else_is_sent_is_answered_too() {
+    with_mount(|m| async move {
+        assert_eq!(send(&m, 1006, b"").await.end, Err(libc::EOPNOTSUPP as u8));
+        assert_eq!(send(&m, 1008, &[0; 10]).await.end, Err(libc::EOPNOTSUPP as u8));
+        assert_eq!(send(&m, 1, b"?").await.end, Err(libc::EINVAL as u8));
+        assert_eq!(send(&m, 1005, b"short").await.end, Err(libc::EINVAL as u8));
+        // In parts, one after the other in one stream, and with bytes too many.
+        let (handle, _) = m.open(CONTROL, RDWR).await;
+        let message = message(1005, &[&[0; 7][..], &[1, 0, 0, 0]].concat());
+        m.write(CONTROL, handle, 0, &message[..5]).await;
+        m.write(CONTROL, handle, 5, &message[5..]).await;
+        let told = answer(&m, handle, message.len() as u64).await.end.unwrap();
+        assert_eq!(told["Paths"], json!(["/"]));
+        let end = message.len() as u64 + 5 + told.to_string().len() as u64;
+        m.write(CONTROL, handle, end, &[&message[..], b"!"].concat()).await;
+        let broken = answer(&m, handle, end + message.len() as u64 + 1).await;
+        assert_eq!(broken.end, Err(libc::EIO as u8));
+        m.close(CONTROL, handle).await;
     });
 }

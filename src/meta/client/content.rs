@@ -268,7 +268,7 @@ impl Meta {
     /// The chunks of these deleted files (inode, length) that have a list. Truncations leave lists
     /// behind the end; on Redis those stay for garbage collection, as with the official client:
     /// to find them, all keys would have to be searched for every file.
-    async fn listed(&self, files: &[(Ino, u64)]) -> Result<Vec<(Ino, u32)>, MetaError> {
+    pub(super) async fn listed(&self, files: &[(Ino, u64)]) -> Result<Vec<(Ino, u32)>, MetaError> {
         let chunks = |length: u64| length.div_ceil(CHUNK_BYTES).try_into().unwrap_or(u32::MAX);
         let keys: Vec<_> =
             files.iter().map(|(ino, length)| Key::Chunks(*ino, 0, chunks(*length))).collect();

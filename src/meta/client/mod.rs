@@ -5,6 +5,7 @@
 mod content;
 mod counts;
 mod garbage;
+mod look;
 mod names;
 mod nodes;
 mod seen;
@@ -93,13 +94,15 @@ pub struct Meta {
     engine: Rc<dyn Engine>,
     shared: Arc<MetaShared>,
     counts: Sheet<Counts>,
+    /// Whether removals go there, if the volume has one.
+    uses_trash: bool,
 }
 
 impl Meta {
     /// On this core's engine handle.
     pub fn new(engine: Rc<dyn Engine>, shared: Arc<MetaShared>) -> Rc<Self> {
         let counts = shared.counts.own();
-        Rc::new(Self { engine, shared, counts })
+        Rc::new(Self { engine, shared, counts, uses_trash: true })
     }
 
     /// Deletions go to the trash for so many days from now on; 0 for none.

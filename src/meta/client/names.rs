@@ -254,7 +254,7 @@ impl Meta {
 
     async fn rules_for_removal(&self, dir: Ino) -> Result<Rules, MetaError> {
         let mut rules = self.shared.rules();
-        if !dir.is_trash() {
+        if self.uses_trash && !dir.is_trash() {
             rules.trash = self.trash_folder().await?;
         }
         Ok(rules)

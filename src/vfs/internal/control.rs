@@ -4,19 +4,33 @@
 //! A handle is one stream: a message takes its place in it, and the answer follows. Whoever closes
 //! the handle gives up what it asked for.
 
+use std::pin::pin;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::io::Errno;
+use serde_json::{Value, json};
 
+use super::fill;
+use super::job::Job;
+use super::line::error_words;
+use super::message::Wish;
 use crate::errno::Cause;
-use crate::limits::CONTROL_MESSAGE_BYTES_MAX;
+use crate::limits::{CONTROL_ANSWERS_BYTES_MAX, CONTROL_MESSAGE_BYTES_MAX};
+use crate::uring::{self, Elapsed};
 use crate::vfs::Vfs;
 use crate::vfs::error::Done;
 use crate::vfs::op::Caller;
 
 /// Bytes in front of a message: what it is and how long the rest.
 const HEADER_BYTES: usize = 8;
+/// What an answer's parts begin with: how far it is, and JSON.
+const PROGRESS: u8 = 0xFE;
+const DATA: u8 = 0xFF;
+/// How often the tools hear how far it is.
+const PROGRESS_PACE: Duration = Duration::from_millis(300);
 /// Bytes that have been read are kept until there are so many.
 const READ_KEPT_BYTES: usize = 1 << 20;
 
@@ -31,6 +45,8 @@ struct State {
     /// The stream from `begin` on.
     stream: Vec<u8>,
     begin: u64,
+    /// How far the stream was read, from `begin` on.
+    read: usize,
     /// Set when what is in work is not wanted any more; gone when it is done.
     job: Option<Arc<AtomicBool>>,
 }
@@ -43,10 +59,10 @@ struct Message {
 }
 
 /// What became of bytes that were written.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Taken {
     Part,
-    Whole(Message),
+    Whole(Message, Arc<AtomicBool>),
     /// More bytes than the message says.
     Broken,
 }
@@ -63,9 +79,11 @@ impl Control {
         let start = usize::try_from(start).unwrap_or(usize::MAX).min(state.stream.len());
         let end = start.saturating_add(len).min(state.stream.len());
         let bytes = state.stream[start..end].to_vec();
+        state.read = state.read.max(end);
         if start > READ_KEPT_BYTES {
             state.stream.drain(..start);
             state.begin += start as u64;
+            state.read -= start;
         }
         Ok(bytes)
     }
@@ -96,13 +114,15 @@ impl Control {
         if body.len() < len {
             return Ok(Taken::Part);
         }
-        let taken = match body.len() == len {
-            true => Taken::Whole(Message { command, body: body.to_vec() }),
-            false => Taken::Broken,
-        };
+        let whole = (body.len() == len).then(|| Message { command, body: body.to_vec() });
         let message = std::mem::take(&mut state.pending);
         state.stream.extend_from_slice(&message);
-        Ok(taken)
+        // The caller goes on reading where it stopped writing.
+        state.read = state.stream.len();
+        let Some(message) = whole else { return Ok(Taken::Broken) };
+        let unwanted = Arc::default();
+        state.job = Some(Arc::clone(&unwanted));
+        Ok(Taken::Whole(message, unwanted))
     }
 
     /// Put bytes of an answer behind the stream.
@@ -110,28 +130,125 @@ impl Control {
         self.lock().stream.extend_from_slice(bytes);
     }
 
-    fn answer_errno(&self, errno: Errno) {
-        self.answer(&[errno.raw_os_error() as u8]);
+    /// The message in work is done, with this answer.
+    fn finish(&self, answer: &[u8]) {
+        let mut state = self.lock();
+        state.stream.extend_from_slice(answer);
+        state.job = None;
+    }
+
+    /// Tell how far it is, if that is read at all.
+    fn progress(&self, job: &Job) {
+        let (first, second) = job.done.get();
+        let mut state = self.lock();
+        if state.stream.len() - state.read < CONTROL_ANSWERS_BYTES_MAX {
+            let both = [first.to_be_bytes(), second.to_be_bytes()];
+            state.stream.push(PROGRESS);
+            state.stream.extend_from_slice(both.as_flattened());
+        }
     }
 }
 
 impl Vfs {
     /// Bytes of a message were written to a handle.
     pub(super) async fn told(
-        &self,
+        self: &Rc<Self>,
         control: &Arc<Control>,
         bytes: &[u8],
-        _who: Caller,
+        caller: Caller,
     ) -> Done<()> {
-        match control.take(bytes)? {
-            Taken::Part => {}
-            Taken::Broken => control.answer_errno(Errno::IO),
-            Taken::Whole(Message { command, body }) => {
-                let len_bytes = body.len();
-                tracing::warn!(command, len_bytes, "a message that is not served");
-                control.answer_errno(Errno::OPNOTSUPP);
+        let (message, unwanted) = match control.take(bytes)? {
+            Taken::Part => return Ok(()),
+            Taken::Broken => {
+                control.answer(&[errno_byte(Errno::IO.into())]);
+                return Ok(());
+            }
+            Taken::Whole(message, unwanted) => (message, unwanted),
+        };
+        let Message { command, body } = message;
+        let wish = match Wish::parse(command, &body) {
+            Ok(wish) => wish,
+            Err(errno) => {
+                tracing::warn!(command, "a message to .control is not served");
+                control.finish(&[errno_byte(errno.into())]);
+                return Ok(());
+            }
+        };
+        tracing::info!(uid = caller.uid, pid = caller.pid, "asked: {}", wish.name());
+        match wish {
+            Wish::Fill { paths, workers, background: true, wanted } => {
+                // What goes on without anybody waiting is little: who asks for more waits here.
+                let permit = self.shared.background_fills.take().await;
+                let job = Rc::new(Job::new(caller, Arc::default()));
+                control.finish(&data(&fill::nothing()));
+                let vfs = Rc::clone(self);
+                uring::spawn(async move {
+                    if let Err(cause) = vfs.fill(paths, wanted, workers, &job).await {
+                        tracing::warn!(errno = cause.number(), "the warm-up has ended early");
+                    }
+                    drop(permit);
+                });
+            }
+            wish => {
+                let job = Rc::new(Job::new(caller, unwanted));
+                let (vfs, control) = (Rc::clone(self), Arc::clone(control));
+                uring::spawn(async move { vfs.work(&control, wish, &job).await });
             }
         }
         Ok(())
     }
+
+    /// Do what is wished, and tell how far it is, until the answer is there.
+    async fn work(self: Rc<Self>, control: &Control, wish: Wish, job: &Rc<Job>) {
+        let mut work = pin!(self.answer_to(wish, job));
+        let answer = loop {
+            match uring::timeout(PROGRESS_PACE, work.as_mut()).await {
+                Ok(answer) => break answer,
+                Err(Elapsed) => control.progress(job),
+            }
+        };
+        if job.done.get() != (0, 0) {
+            control.progress(job);
+        }
+        control.finish(&answer);
+    }
+
+    async fn answer_to(self: &Rc<Self>, wish: Wish, job: &Rc<Job>) -> Vec<u8> {
+        match wish {
+            Wish::Remove { dir, name, skips_trash, workers } => {
+                if skips_trash && job.caller.uid != 0 {
+                    return vec![errno_byte(Errno::PERM.into())];
+                }
+                let vfs = if skips_trash { self.without_trash() } else { Rc::clone(self) };
+                let removed = vfs.remove_all((dir, name), workers, job).await;
+                vec![removed.map_or_else(errno_byte, |()| 0)]
+            }
+            Wish::Info { ino, recursive, raw } => {
+                let info = self.info((ino, recursive, raw), job).await;
+                data(&info.unwrap_or_else(|cause| {
+                    json!({"Ino": ino.0, "Failed": true, "Reason": error_words(cause.number())})
+                }))
+            }
+            Wish::Fill { paths, workers, wanted, .. } => {
+                let filled = self.fill(paths, wanted, workers, job).await;
+                filled.map_or_else(|cause| vec![errno_byte(cause)], |filled| data(&filled))
+            }
+            Wish::Summary { ino, depth, top } => {
+                let summary = self.summary((ino, depth, top), job).await;
+                summary.map_or_else(|cause| vec![errno_byte(cause)], |summary| data(&summary))
+            }
+        }
+    }
+}
+
+/// The last byte of an answer: how it ended.
+fn errno_byte(cause: Cause) -> u8 {
+    u8::try_from(cause.number()).unwrap_or(libc::EIO as u8)
+}
+
+/// An answer that is JSON.
+fn data(value: &Value) -> Vec<u8> {
+    let text = value.to_string().into_bytes();
+    let len = u32::try_from(text.len()).expect("an answer is smaller than 4 GiB");
+    [&[DATA][..], &len.to_be_bytes(), &text].concat()
 }

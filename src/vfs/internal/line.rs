@@ -193,7 +193,7 @@ fn verdict(reply: &Reply) -> String {
 }
 
 /// As Go words an errno: without capitals.
-fn error_words(errno: i32) -> String {
+pub(super) fn error_words(errno: i32) -> String {
     let words = std::io::Error::from_raw_os_error(errno).to_string();
     let words = words.split(" (os error").next().unwrap_or_default();
     words.to_lowercase()

@@ -1,12 +1,17 @@
 //! The files that exist only in a mount: `.accesslog`, `.control`, `.stats` and `.config`.
 //!
 //! Owns their names, numbers, attributes, and what the kernel may do with them: all as the official
-//! client has them, for its tools. `log`, `line`, `stats` and `control` are what is in them. None
-//! of it reaches metadata.
+//! client has them, for its tools. `log` and `line` are the log; `control` takes messages and
+//! answers them, `message` is their form, `job` one in work, `rmr`, `info` and `fill` what is done.
 
 mod control;
+mod fill;
+mod info;
+mod job;
 mod line;
 mod log;
+mod message;
+mod rmr;
 mod stats;
 
 use std::rc::Rc;
