@@ -32,7 +32,7 @@ pub struct Cli {
     pub verb: Verb,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 asked wrongly; 3 the volume is not for this client.\n  \
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 asked wrongly, or for a command that stays with juicefs; 3 the volume is not for this client.\n  \
      Of a mount that a signal ends: 0; 11 when it does not end in time; 130 or 143 before it is there.\n\
      Examples:\n  jfs-uring format sqlite3:///var/lib/my.db myjfs\n  jfs-uring mount -d sqlite3:///var/lib/my.db /mnt/myjfs\n  \
      jfs-uring umount /mnt/myjfs";

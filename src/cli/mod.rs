@@ -1,7 +1,7 @@
 //! Commands, one file per verb.
 //!
-//! Owns arguments, words for people and exit codes: 0 done; 1 failed; 2 asked wrongly; 3 the volume
-//! is not for this client. What a command does is `daemon`'s, and so are the codes of signals.
+//! Owns arguments, words for people and exit codes: 0 done; 1 failed; 2 asked wrongly, or for a
+//! command that stays with the official client; 3 the volume is not for this client. What a command does is `daemon`'s, and so are the codes of signals.
 
 mod args;
 mod doctor;
