@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use super::scan::{Page, Table};
 use super::txn::{Commit, Counter, Delayed, Key, Outcome, Value};
 use crate::types::{Attr, FileType, Ino, Name, SliceId};
 
@@ -143,6 +144,13 @@ pub trait Engine {
         now: i64,
         period: i64,
     ) -> Local<'_, Result<bool, EngineError>>;
+
+    /// About `limit` rows of a table: the first page for 0, others for what the one before says.
+    /// Records that cannot be read are rows too, so that a check sees what else there is.
+    fn scan(&self, table: Table, from: u64, limit: usize) -> Local<'_, Result<Page, EngineError>>;
+
+    /// How many references a slice has for which no count is kept.
+    fn unkept_slice_ref(&self) -> i64;
 
     /// Whether directories have quotas.
     fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>>;

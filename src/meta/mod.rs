@@ -13,6 +13,7 @@ mod overlay;
 mod plan;
 pub mod record;
 pub mod redis;
+mod scan;
 mod slices;
 pub mod sqlite;
 mod txn;
@@ -27,6 +28,7 @@ pub use plan::create::NewNode;
 pub use plan::remove::Removed;
 pub use plan::rename::{EXCHANGE, NO_REPLACE};
 pub use plan::{Rules, Who};
+pub use scan::{Page, Row, Table};
 pub use slices::{MetaError, NewSlices, SizedSlice, Slices};
 pub use txn::{
     Commit, Counter, Delayed, Expect, Flock, Key, LockOwner, Mutation, NodeField, Outcome, Patch,

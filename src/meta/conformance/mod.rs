@@ -10,6 +10,7 @@ mod changes;
 mod contents;
 mod crowds;
 mod expects;
+mod scans;
 mod sessions;
 
 use std::rc::Rc;
@@ -44,6 +45,7 @@ pub(super) async fn conforms(engine: Rc<dyn Engine>) {
     contents::check(&*engine).await;
     sessions::check(&*engine).await;
     crowds::check(&engine).await;
+    scans::check(&*engine).await;
 }
 
 /// Ids are handed out in ranges that end with the answer. The first inode of all is 1 or 2: nobody

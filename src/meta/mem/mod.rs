@@ -6,6 +6,7 @@
 //! bound, and it goes with the process.
 
 mod apply;
+mod scan;
 mod volume;
 
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::volume::Volume;
 use super::engine::{Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices};
+use super::scan::{Page, Table};
 use super::txn::{Commit, Counter, Delayed, Key, Outcome, Value};
 use crate::types::{Attr, Ino};
 
@@ -138,6 +140,14 @@ impl Engine for MemEngine {
         period: i64,
     ) -> Local<'_, Result<bool, EngineError>> {
         done(self.0.volume().win_job(name, now, period))
+    }
+
+    fn scan(&self, table: Table, from: u64, limit: usize) -> Local<'_, Result<Page, EngineError>> {
+        done(self.0.volume().scan(table, from, limit))
+    }
+
+    fn unkept_slice_ref(&self) -> i64 {
+        0
     }
 
     fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>> {

@@ -13,6 +13,7 @@ mod link;
 mod list;
 mod pack;
 mod reply;
+mod scan;
 mod script;
 mod session;
 mod target;
@@ -29,6 +30,7 @@ use self::batch::Committer;
 use self::link::{Link, Shared};
 use self::target::Target;
 use super::engine::{Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices};
+use super::scan::{Page, Table};
 use super::txn::{Commit, Counter, Delayed, Key, Outcome, Value};
 use crate::types::{Attr, Ino};
 
@@ -149,6 +151,15 @@ impl Engine for RedisEngine {
         period: i64,
     ) -> Local<'_, Result<bool, EngineError>> {
         Box::pin(session::win_job(&self.link, name, now, period))
+    }
+
+    fn scan(&self, table: Table, from: u64, limit: usize) -> Local<'_, Result<Page, EngineError>> {
+        Box::pin(scan::page(&self.link, table, from, limit))
+    }
+
+    fn unkept_slice_ref(&self) -> i64 {
+        // A field counts those beyond the first.
+        1
     }
 
     fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>> {

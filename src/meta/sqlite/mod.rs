@@ -8,6 +8,7 @@ mod apply;
 mod open;
 mod room;
 mod rows;
+mod scan;
 mod schema;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use self::room::{Gauge, Room};
 use super::engine::{Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices};
+use super::scan::{Page, Table};
 use super::txn::{Commit, Counter, Delayed, Key, Outcome, Value};
 use crate::stdx::{Sender, oneshot};
 use crate::types::{Attr, FileType, Ino};
@@ -498,6 +500,14 @@ impl Engine for SqliteEngine {
                 .execute(params![name, now, period])?;
             Ok(changed > 0)
         }))
+    }
+
+    fn scan(&self, table: Table, from: u64, limit: usize) -> Local<'_, Result<Page, EngineError>> {
+        self.read(move |base| scan::page(base, table, from, limit))
+    }
+
+    fn unkept_slice_ref(&self) -> i64 {
+        0
     }
 
     fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>> {

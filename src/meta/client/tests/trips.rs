@@ -108,6 +108,19 @@ impl Engine for Counting {
         self.engine.win_job(name, now, period)
     }
 
+    fn scan(
+        &self,
+        table: crate::meta::Table,
+        from: u64,
+        limit: usize,
+    ) -> Local<'_, Result<crate::meta::Page, EngineError>> {
+        self.engine.scan(table, from, limit)
+    }
+
+    fn unkept_slice_ref(&self) -> i64 {
+        self.engine.unkept_slice_ref()
+    }
+
     fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>> {
         self.engine.has_dir_quotas()
     }
