@@ -33,6 +33,10 @@ pub const FORGOTTEN_TOGETHER_MAX: usize = 512;
 pub const COMPACTIONS_MAX: usize = 4;
 /// Pieces of blocks that a compaction holds at a time; each may keep a whole block in memory.
 pub const COMPACTION_FETCHES_MAX: usize = 8;
+/// Rows of metadata, and names of objects, that a check of a volume asks for at a time.
+pub const CHECK_PAGE: usize = 4096;
+/// Objects that a check of a volume reads at a time, each whole.
+pub const CHECK_READS_MAX: usize = 16;
 /// Longest name of an extended attribute in bytes.
 pub const XATTR_NAME_BYTES_MAX: usize = 255;
 /// Largest value of an extended attribute in bytes.

@@ -62,7 +62,6 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("tier", "list|set|restore META-URL", ""),
     ("destroy", "META-URL UUID", ""),
     ("gc", "META-URL", ""),
-    ("fsck", "META-URL", ""),
     ("restore", "META-URL YYYY-MM-DD-HH", ""),
     ("dump", "META-URL FILE", ""),
     ("load", "META-URL FILE", ""),

@@ -320,6 +320,11 @@ impl Setting {
         self.number("Inodes")
     }
 
+    /// Whether directories have statistics.
+    pub fn dir_stats(&self) -> bool {
+        self.flag("DirStats")
+    }
+
     /// Whether this client may serve the volume.
     ///
     /// # Errors
