@@ -65,7 +65,7 @@ pub enum Verb {
         after_help = "Exit codes: 0 all is well, or mended; 1 the check failed; 4 something stays wrong.\n\
         Lines begin with DAMAGE (data or names are lost or contradict one another), WRONG (derived data, which --repair\n\
         makes again) or LEFT (something takes space that nobody can reach). While clients work on the volume, what they\n\
-        change may look wrong. Memory: some 200 MB for a million files of one slice each.\n\
+        change may look wrong. Memory: 260 MB for a million files of one slice each, and the names of one folder.\n\
         Examples:\n  jfs-uring fsck redis://localhost:6379/1\n  jfs-uring fsck --deep --json sqlite3:///var/lib/my.db"
     )]
     Fsck(FsckArgs),

@@ -3,8 +3,8 @@
 //!
 //! Owns the order of reading, and that nothing is mended under a client that works. Does not own the
 //! judgement (`check`). Metadata comes in pages and objects in lists; what stays in memory is the
-//! census, a hash table entry for each node, directory, list and slice (some 200 bytes for a file of
-//! one slice), and the names of one directory.
+//! census, a hash table entry for each node, directory, list and slice (260 MB at the most for a
+//! million files of one slice each), and the names of one directory.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

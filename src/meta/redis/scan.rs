@@ -175,6 +175,9 @@ fn parent(name: &str, ino: Ino, pair: &(Vec<u8>, Vec<u8>)) -> Result<Row, Engine
     Ok(Row::Parent(ino, dir, reply::parsed(name, &pair.1)?))
 }
 
+/// The row of a field and its value in a key, if it is one.
+type Typed = fn(&str, &[u8], &[u8]) -> Result<Option<Row>, EngineError>;
+
 /// One step over a hash or a sorted set.
 async fn fields(
     link: &Link,
@@ -182,7 +185,7 @@ async fn fields(
     key: &str,
     from: u64,
     limit: usize,
-    typed: fn(&str, &[u8], &[u8]) -> Result<Option<Row>, EngineError>,
+    typed: Typed,
 ) -> Result<(u64, Vec<Row>), EngineError> {
     let (from, limit) = (from.to_string(), limit.to_string());
     let words = [command.as_bytes(), key.as_bytes(), from.as_bytes(), b"COUNT", limit.as_bytes()];
