@@ -64,6 +64,8 @@ pub const REDIS_CHUNKS_TRIED_MAX: usize = 1 << 14;
 pub const NET_REQUESTS_MAX: usize = 1 << 10;
 /// Connections to one bucket that are kept open without use.
 pub const STORE_CONNECTIONS_IDLE_MAX: usize = 64;
+/// Bytes of an encrypted object; a longer one is no block.
+pub const SEALED_BYTES_MAX: usize = 18 << 20;
 /// Requests to one bucket at a time; the bucket's own words make it fewer.
 pub const BUCKET_REQUESTS_MAX: usize = 256;
 

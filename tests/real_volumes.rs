@@ -64,6 +64,7 @@ fn mount(setting: &Value, folder: &Path, compacts: bool) -> Rc<Data> {
     let shared = DataShared::new(DataConfig {
         layout,
         compression: Compression::from_setting(compression).expect("known"),
+        encrypted: false,
         pool: Pool::new(8 << 20),
         cache: Some(BlockCache::open(&cache, "none", layout).expect("memory only")),
         cache_large_writes: false,

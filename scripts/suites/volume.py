@@ -8,6 +8,11 @@ import os
 import sqlite3
 import subprocess
 
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
 from .loader import Connection
 from .rows import TYPES, put_bytes
 
@@ -127,11 +132,32 @@ def _plain(source, size):
     return source
 
 
+class Sealed:
+    """Objects of a volume with a private key: each has a key of its own, wrapped for that one."""
+
+    AEADS = {"aes256gcm-rsa": AESGCM, "chacha20-rsa": ChaCha20Poly1305}
+
+    def __init__(self, setting, passphrase):
+        sealed = base64.b64decode(setting["EncryptKey"])
+        pem = AESGCM(hashlib.md5(setting["UUID"].encode()).digest()).decrypt(sealed[:12], sealed[12:], None)
+        self.key = load_pem_private_key(pem, passphrase.encode() or None)
+        self.aead = self.AEADS[setting["EncryptAlgo"]]
+
+    def open(self, raw):
+        wrapped, nonce = _number(raw, 0, 2), raw[2]
+        at = 3 + wrapped
+        oaep = padding.OAEP(mgf=padding.MGF1(SHA256()), algorithm=SHA256(), label=b"keys")
+        key = self.key.decrypt(raw[3:at], oaep)
+        assert len(key) == 32 and nonce == 12, "a key of %d bytes, a nonce of %d" % (len(key), nonce)
+        return self.aead(key).decrypt(raw[at:at + nonce], raw[at + nonce:], None)
+
+
 DECODE = {"none": _plain, "": _plain, "lz4": _lz4, "zstd": _zstd}
 
 
 class Volume:
-    def __init__(self, url, bucket, setting):
+    def __init__(self, url, bucket, setting, passphrase=""):
+        self.sealed = Sealed(setting, passphrase) if setting.get("EncryptKey") else None
         self.meta = FromSqlite(url) if url.startswith("sqlite3://") else FromRedis(url)
         self.decode = DECODE[setting.get("Compression", "none")]
         self.block = setting["BlockSize"] << 10
@@ -145,7 +171,8 @@ class Volume:
             shelf = "%02X/%d" % (slice_id % 256, slice_id // 10**6) if self.hashed else \
                 "%d/%d" % (slice_id // 10**6, slice_id // 1000)
             with open(os.path.join(self.folder, shelf, name), "rb") as source:
-                self.last = name, self.decode(source.read(), size)
+                raw = source.read()
+            self.last = name, self.decode(self.sealed.open(raw) if self.sealed else raw, size)
         return self.last[1]
 
     def _piece(self, slice_id, size, start, length):

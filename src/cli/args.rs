@@ -159,6 +159,12 @@ pub struct FormatArgs {
     /// How blocks are compressed: none, lz4 or zstd [default: none].
     #[arg(long, value_name = "METHOD", value_parser = ["none", "lz4", "zstd"], help_heading = "Data layout, fixed for good")]
     pub compress: Option<String>,
+    /// Encrypt objects; the file of a private RSA key in PEM, its passphrase in JFS_RSA_PASSPHRASE.
+    #[arg(long, value_name = "PATH", help_heading = "Data layout, fixed for good")]
+    pub encrypt_rsa_key: Option<PathBuf>,
+    /// How objects are encrypted: aes256gcm-rsa or chacha20-rsa [default: aes256gcm-rsa].
+    #[arg(long, value_name = "METHOD", value_parser = ["aes256gcm-rsa", "chacha20-rsa"], help_heading = "Data layout, fixed for good")]
+    pub encrypt_algo: Option<String>,
     /// Put two hex digits in front of object names.
     #[arg(long, help_heading = "Data layout, fixed for good")]
     pub hash_prefix: bool,

@@ -36,6 +36,10 @@ pub struct FormatPlan {
     pub block_size_kib: Option<u32>,
     /// `none`, `lz4` or `zstd`.
     pub compression: Option<String>,
+    /// Text of the private key that objects are encrypted with.
+    pub encrypt_key: Option<String>,
+    /// How they are encrypted.
+    pub encrypt_algo: Option<String>,
     /// Objects below two hex digits.
     pub hash_prefix: bool,
     /// Days in the trash.
@@ -191,7 +195,13 @@ fn fresh(plan: &FormatPlan) -> Result<Setting, Failure> {
     if let Some(class) = &plan.storage_class {
         setting.set_storage_class(class);
     }
+    if let Some(algo) = &plan.encrypt_algo {
+        setting.set("EncryptAlgo", algo.as_str());
+    }
     set_keys(&mut setting, &with_env(plan))?;
+    if let Some(key) = &plan.encrypt_key {
+        setting.set_secret(SecretKey::Encrypt, key)?;
+    }
     set_limits(&mut setting, plan);
     Ok(setting)
 }
@@ -266,6 +276,7 @@ fn updated(old: &Setting, plan: &FormatPlan) -> Result<Setting, Failure> {
         let (has, wanted) = (old.shards().to_string(), shards.to_string());
         return Err(fixed("--shards", &has, &wanted));
     }
+    check_same_encryption(old, plan)?;
     let mut setting = old.clone();
     let storage = plan.storage.as_deref().unwrap_or(old.storage()).to_ascii_lowercase();
     if storage != old.storage() && !plan.force {
@@ -293,6 +304,31 @@ fn updated(old: &Setting, plan: &FormatPlan) -> Result<Setting, Failure> {
     set_keys(&mut setting, plan)?;
     set_limits(&mut setting, plan);
     Ok(setting)
+}
+
+/// Objects stay as they were encrypted; who says it again is not told off.
+fn check_same_encryption(old: &Setting, plan: &FormatPlan) -> Result<(), Failure> {
+    let fixed = |flag: &str, why: &str| {
+        let cure = "leave the flag out, or make a new volume";
+        Err(Failure::failed(format!("{flag} cannot change on a volume that exists: {why}; {cure}")))
+    };
+    if let Some(key) = &plan.encrypt_key {
+        if !old.encrypted() {
+            return fixed("--encrypt-rsa-key", "its objects are not encrypted");
+        }
+        if *key != old.secret(SecretKey::Encrypt)? {
+            return fixed(
+                "--encrypt-rsa-key",
+                "its objects are encrypted with the key of another file",
+            );
+        }
+    }
+    match &plan.encrypt_algo {
+        Some(algo) if algo != old.encrypt_algo() => {
+            fixed("--encrypt-algo", &format!("it has {}", old.encrypt_algo()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether objects can be stored, read and deleted.

@@ -106,6 +106,7 @@ impl Server {
         let data = DataShared::new(DataConfig {
             layout,
             compression,
+            encrypted: setting.encrypted(),
             pool: Pool::new(plan.cache.buffer_bytes),
             cache: Some(cache),
             cache_large_writes: plan.cache.large_writes,
