@@ -71,7 +71,8 @@ pub(super) async fn put(link: &Link, session: &Session) -> Result<(), EngineErro
 
 pub(super) async fn end(link: &Link, sid: u64) -> Result<Vec<Ino>, EngineError> {
     let scripts = link.scripts().await?;
-    let words: [&[u8]; 9] = [
+    let own = link.shared.sid.load(Ordering::Acquire) == sid;
+    let words: [&[u8]; 10] = [
         b"EVALSHA",
         scripts.of(Script::EndSession),
         b"4",
@@ -81,12 +82,15 @@ pub(super) async fn end(link: &Link, sid: u64) -> Result<Vec<Ino>, EngineError> 
         keys::SEQUENCES.as_bytes(),
         &sid.to_string().into_bytes(),
         &now().sec.to_string().into_bytes(),
+        if own { b"1" } else { b"0" },
     ];
     let reply = link.call(&words).await?;
-    // What this mount still commits is no session's.
-    let _ = link.shared.sid.compare_exchange(sid, 0, Ordering::AcqRel, Ordering::Acquire);
     let key = &keys::sustained(sid);
     let kept = reply::byte_list(key, reply)?;
+    if own && kept.is_empty() {
+        // What this mount still commits is no session's.
+        let _ = link.shared.sid.compare_exchange(sid, 0, Ordering::AcqRel, Ordering::Acquire);
+    }
     kept.iter().map(|ino| reply::parsed(key, ino).map(Ino)).collect()
 }
 
