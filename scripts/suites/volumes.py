@@ -6,8 +6,8 @@ from . import loader, rows, volume
 from .rig import FIXTURES, check, setting_of
 
 READ = {"redis": ("plain", "lz4", "zstd", "hash-prefix", "overwrites", "overwrites-compacted", "clone", "older",
-                  "refuse-shards"),
-        "sqlite": ("plain", "overwrites", "overwrites-compacted", "sqlite-plain", "sqlite-lz4")}
+                  "refuse-shards", "quota-acl"),
+        "sqlite": ("plain", "overwrites", "overwrites-compacted", "sqlite-plain", "sqlite-lz4", "quota-acl")}
 WRITTEN = {"redis": ("plain", "lz4", "hash-prefix", "clone"), "sqlite": ("plain", "sqlite-plain")}
 REFUSED = {"refuse-min-version": "9.9.9", "refuse-max-version": "1.0.0", "refuse-meta-version": "metadata version",
            "refuse-encrypt": "encrypt"}

@@ -44,6 +44,8 @@ pub struct FormatPlan {
     pub capacity_bytes: Option<u64>,
     /// Limit in inodes.
     pub inodes: Option<u64>,
+    /// Nodes may have access control lists, for good.
+    pub acl: bool,
     /// Overwrite the settings of a volume that exists.
     pub force: bool,
     /// Leave a volume that exists as it is.
@@ -235,6 +237,9 @@ fn set_limits(setting: &mut Setting, plan: &FormatPlan) {
             setting.set(key, value);
         }
     }
+    if plan.acl {
+        setting.enable_acl();
+    }
 }
 
 /// An existing volume with what may change changed; the rest only under `--force`.
@@ -410,6 +415,10 @@ mod tests {
         let other = MetaUrl::Sqlite(folder.path().join("other.db"));
         assert!(format(&other, &plan("first", &bucket)).unwrap_err().text.contains("already"));
         assert!(!folder.path().join("other.db").exists(), "a refused format leaves a database");
+
+        let lists = FormatPlan { acl: true, ..plan("first", &bucket) };
+        assert!(format(&url, &lists).unwrap().acl());
+        assert!(format(&url, &plan("first", &bucket)).unwrap().acl(), "they stay");
 
         let kept = FormatPlan { no_update: true, ..plan("second", &bucket) };
         assert!(format(&url, &kept).unwrap_err().text.contains("first"));

@@ -16,7 +16,10 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::volume::Volume;
-use super::engine::{Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices};
+use super::acl::Rule;
+use super::engine::{
+    AclRules, Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices,
+};
 use super::txn::{Commit, Counter, Delayed, Key, Outcome, Value};
 use crate::types::{Attr, Ino};
 
@@ -138,6 +141,14 @@ impl Engine for MemEngine {
         period: i64,
     ) -> Local<'_, Result<bool, EngineError>> {
         done(self.0.volume().win_job(name, now, period))
+    }
+
+    fn acl_rules(&self, after: u32) -> Local<'_, Result<AclRules, EngineError>> {
+        done(self.0.volume().acl_rules(after))
+    }
+
+    fn add_acl_rule(&self, rule: Rule) -> Local<'_, Result<u32, EngineError>> {
+        done(self.0.volume().add_acl_rule(rule))
     }
 
     fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>> {
