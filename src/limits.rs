@@ -15,6 +15,10 @@ pub const CHANGES_MAX: usize = 1 << 17;
 pub const TOLD_MAX: usize = 1 << 14;
 /// Nodes, and names, that plans may begin from without asking.
 pub const SEEN_MAX: usize = 1 << 16;
+/// Rules of access control that are remembered; beyond, all are forgotten and asked for again.
+pub const ACL_RULES_MAX: usize = 1 << 14;
+/// Rules of access control asked of an engine at a time.
+pub const ACL_RULES_PAGE: u32 = 1000;
 /// Names held for directories being listed, all together; one more is ENOMEM.
 pub const LISTED_NAMES_MAX: usize = 1 << 25;
 /// Changes noted for a listing while it is being fetched; with more it is fetched again.

@@ -7,7 +7,8 @@ import sqlite3
 from . import loader
 from .rig import check
 
-WHOLE = {"redis": ("plain", "lz4", "zstd", "hash-prefix", "clone", "overwrites", "older", "refuse-shards", "trash", "sustained"),
+WHOLE = {"redis": ("plain", "lz4", "zstd", "hash-prefix", "clone", "overwrites", "older", "refuse-shards", "refuse-encrypt",
+                   "trash", "sustained"),
          "sqlite": ("plain", "overwrites-compacted", "sqlite-plain", "sqlite-lz4")}
 # The real client left statistics of directories in these that are not the sum of what is in them.
 STATISTICS = {"clone", "overwrites"}

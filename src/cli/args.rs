@@ -177,6 +177,9 @@ pub struct FormatArgs {
     /// Inodes the volume may hold; 0 for no limit.
     #[arg(long, value_name = "COUNT", help_heading = "Limits")]
     pub inodes: Option<u64>,
+    /// POSIX access control lists; a volume that has them keeps them.
+    #[arg(long)]
+    pub enable_acl: bool,
     /// Change what belongs to a volume that has data, such as where its objects are.
     #[arg(long)]
     pub force: bool,

@@ -34,6 +34,7 @@ pub fn run(asked: &FormatArgs) -> Result<(), Failure> {
         trash_days: asked.trash_days,
         capacity_bytes: asked.capacity,
         inodes: asked.inodes,
+        acl: asked.enable_acl,
         force: asked.force,
         no_update: asked.no_update,
     };

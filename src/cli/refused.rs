@@ -49,7 +49,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("umask", LATER),
     ("update-fstab", LATER),
     ("disable-transparent-hugepage", LATER),
-    ("enable-acl", "is a setting of the volume, and ACLs are not built yet"),
+    (
+        "enable-acl",
+        "is a setting of the volume: `jfs-uring format --enable-acl`, or `juicefs config`",
+    ),
 ];
 
 /// What of the official client's commands needs a mount that it made itself.

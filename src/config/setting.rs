@@ -12,6 +12,8 @@ use super::secret;
 
 /// The client version this one stands in for when a volume names versions.
 const COMPATIBLE: (u64, u64, u64) = (1, 4, 1);
+/// The first client version that knows access control lists.
+const ACL_VERSION: (u64, u64, u64) = (1, 2, 0);
 /// Newest metadata version that is understood.
 const META_VERSION_MAX: u64 = 1;
 
@@ -342,6 +344,21 @@ impl Setting {
         self.flag("HashPrefix")
     }
 
+    /// Nodes may have access control lists.
+    pub fn acl(&self) -> bool {
+        self.flag("EnableACL")
+    }
+
+    /// Nodes may have access control lists from now on, for good: clients that know none are kept
+    /// away, as the official client does it.
+    pub fn enable_acl(&mut self) {
+        self.set("EnableACL", true);
+        let least = parse_version(self.text("MinClientVersion"));
+        if least.is_none_or(|least| least < ACL_VERSION) {
+            self.set("MinClientVersion", "1.2.0-A");
+        }
+    }
+
     /// Days that deleted files stay; 0 without trash.
     pub fn trash_days(&self) -> u64 {
         self.number("TrashDays")
@@ -386,9 +403,6 @@ impl Setting {
         }
         if self.flag("UserGroupQuota") && !read_only {
             return Err(Refusal::OnlyReadable("user and group quotas"));
-        }
-        if self.flag("EnableACL") && !read_only {
-            return Err(Refusal::OnlyReadable("POSIX ACLs"));
         }
         Ok(())
     }
@@ -469,7 +483,21 @@ mod tests {
         assert!(many.check(true).unwrap_err().to_string().contains("256 shards"));
         assert!(reason("refuse-changelog").contains("change log"));
         assert_eq!(fixture("refuse-changelog").check(true), Ok(()));
+        assert!(reason("quota-acl").contains("user and group quotas"));
+        assert!(fixture("quota-acl").acl() && fixture("quota-acl").check(true) == Ok(()));
         assert!(matches!(Setting::parse("{}"), Err(Refusal::NotAVolume(_))));
+    }
+
+    #[test]
+    fn lists_keep_clients_away_that_know_none() {
+        let mut setting = Setting::new("v", "u", "file", "/b/");
+        assert!(!setting.acl());
+        setting.enable_acl();
+        assert!(setting.to_json().contains("\"MinClientVersion\": \"1.2.0-A\""));
+        assert_eq!((setting.acl(), setting.check(false)), (true, Ok(())));
+        setting.set("MinClientVersion", "1.3.0-A");
+        setting.enable_acl();
+        assert!(setting.to_json().contains("\"MinClientVersion\": \"1.3.0-A\""));
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub struct FormatPlan {
     pub capacity_bytes: Option<u64>,
     /// Limit in inodes.
     pub inodes: Option<u64>,
+    /// Nodes may have access control lists, for good.
+    pub acl: bool,
     /// Overwrite the settings of a volume that exists.
     pub force: bool,
     /// Leave a volume that exists as it is.
@@ -244,6 +246,9 @@ fn set_limits(setting: &mut Setting, plan: &FormatPlan) {
         if let Some(value) = value {
             setting.set(key, value);
         }
+    }
+    if plan.acl {
+        setting.enable_acl();
     }
 }
 
@@ -446,6 +451,10 @@ mod tests {
         let other = MetaUrl::Sqlite(folder.path().join("other.db"));
         assert!(format(&other, &plan("first", &bucket)).unwrap_err().text.contains("already"));
         assert!(!folder.path().join("other.db").exists(), "a refused format leaves a database");
+
+        let lists = FormatPlan { acl: true, ..plan("first", &bucket) };
+        assert!(format(&url, &lists).unwrap().acl());
+        assert!(format(&url, &plan("first", &bucket)).unwrap().acl(), "they stay");
 
         let kept = FormatPlan { no_update: true, ..plan("second", &bucket) };
         assert!(format(&url, &kept).unwrap_err().text.contains("first"));

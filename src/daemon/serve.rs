@@ -120,6 +120,7 @@ impl Server {
         let rules = Rules {
             capacity: setting.capacity(),
             inode_limit: setting.inodes(),
+            acl: setting.acl(),
             skip_dir_mtime_ns: plan.skip_dir_mtime_ns,
             ..Rules::default()
         };

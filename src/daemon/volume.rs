@@ -99,6 +99,7 @@ impl Volume {
         Rules {
             capacity: self.setting.capacity(),
             inode_limit: self.setting.inodes(),
+            acl: self.setting.acl(),
             ..Rules::default()
         }
     }

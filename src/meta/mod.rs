@@ -3,6 +3,7 @@
 //! Plans decide (`plan`), commits carry (`txn`), engines apply (`engine`). Does not know block
 //! bytes, object stores, staging or FUSE.
 
+mod acl;
 mod client;
 #[cfg(test)]
 mod conformance;
@@ -18,9 +19,13 @@ mod slices;
 pub mod sqlite;
 mod txn;
 
+pub use acl::{AclKind, Named, Rule, UNSET};
 pub use client::{Made, Meta, MetaShared, Moved, Released, TrashFolder, Usage};
-pub use engine::{Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices};
+pub use engine::{
+    AclRules, Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices,
+};
 pub use overlay::overlay;
+pub use plan::acl::WantedAcl;
 pub use plan::attr::{Atime, Wanted};
 pub use plan::compact::Compaction;
 pub use plan::content::{KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE};

@@ -2,6 +2,7 @@
 //!
 //! Owns id ranges, the session and the retry loop. Rules are `plan`'s, storage is `engine`'s.
 
+mod acl;
 mod content;
 mod garbage;
 mod names;
@@ -30,6 +31,7 @@ use super::slices::MetaError;
 use super::txn::{Commit, Counter, Expect, Key, Outcome, Value};
 use crate::stdx::now;
 use crate::types::{Attr, FileType, Ino};
+use acl::Rulebook;
 use seen::Seen;
 
 /// Inode ids taken at a time.
@@ -51,6 +53,7 @@ pub struct MetaShared {
     trash_folder: Mutex<Option<(String, Ino)>>,
     rules: Mutex<Rules>,
     seen: Seen,
+    rulebook: Rulebook,
     root: Ino,
     read_only: bool,
 }
@@ -66,6 +69,7 @@ impl MetaShared {
             trash_folder: Mutex::new(None),
             rules: Mutex::new(rules),
             seen: Seen::default(),
+            rulebook: Rulebook::default(),
             root,
             read_only,
         })
@@ -213,6 +217,12 @@ impl Meta {
             None => (self.fetch(keys).await?, false),
         };
         while let Some(key) = ask(&values) {
+            if let Key::Acl(id) = key
+                && let Some(rule) = self.shared.rulebook.rule(id)
+            {
+                values.push(Value::Acl(Some((*rule).clone())));
+                continue;
+            }
             let key = std::slice::from_ref(&key);
             match guess(key) {
                 Some(more) => {
@@ -229,6 +239,11 @@ impl Meta {
     async fn fetch(&self, keys: &[Key]) -> Result<Vec<Value>, MetaError> {
         let found = self.engine.fetch(keys).await?;
         self.shared.seen.fetched(keys, &found);
+        for (key, value) in keys.iter().zip(&found) {
+            if let (Key::Acl(id), Value::Acl(Some(rule))) = (key, value) {
+                self.shared.rulebook.learn(*id, rule.clone());
+            }
+        }
         Ok(found)
     }
 

@@ -5,6 +5,7 @@
 //! first inode handed out, parents of an inode with one name, counts of slices nobody refers to)
 //! nothing is asserted.
 
+mod acls;
 mod agreement;
 mod changes;
 mod contents;
@@ -44,6 +45,7 @@ pub(super) async fn conforms(engine: Rc<dyn Engine>) {
     changes::check(&*engine).await;
     contents::check(&*engine).await;
     sessions::check(&*engine).await;
+    acls::check(&*engine).await;
     crowds::check(&engine).await;
     scans::check(&*engine).await;
 }

@@ -17,7 +17,10 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::volume::Volume;
-use super::engine::{Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices};
+use super::acl::Rule;
+use super::engine::{
+    AclRules, Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices,
+};
 use super::scan::{Page, Table};
 use super::txn::{Commit, Counter, Delayed, Key, Outcome, Value};
 use crate::types::{Attr, Ino};
@@ -148,6 +151,14 @@ impl Engine for MemEngine {
 
     fn unkept_slice_ref(&self) -> i64 {
         0
+    }
+
+    fn acl_rules(&self, after: u32) -> Local<'_, Result<AclRules, EngineError>> {
+        done(self.0.volume().acl_rules(after))
+    }
+
+    fn add_acl_rule(&self, rule: Rule) -> Local<'_, Result<u32, EngineError>> {
+        done(self.0.volume().add_acl_rule(rule))
     }
 
     fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>> {

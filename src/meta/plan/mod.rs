@@ -3,6 +3,7 @@
 //! Owns the order of checks, the errno of each refusal and what a change touches
 //! (docs/formats/juicefs.md). Does no I/O and asks no clock: the time is an argument.
 
+pub(super) mod acl;
 pub(super) mod attr;
 pub(super) mod compact;
 pub(super) mod content;
@@ -37,6 +38,8 @@ pub struct Rules {
     pub inode_limit: u64,
     /// A directory whose mtime is younger keeps its times (`--skip-dir-mtime`).
     pub skip_dir_mtime_ns: u64,
+    /// Nodes may have access control lists (`EnableACL`).
+    pub acl: bool,
     /// Today's trash folder, when deletions go there.
     pub trash: Option<Ino>,
     /// Session id of this mount, 0 without one.

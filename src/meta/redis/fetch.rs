@@ -2,6 +2,7 @@
 
 use redis::Value as Reply;
 
+use super::acl;
 use super::keys;
 use super::link::Link;
 use super::reply::{self, damaged, strange};
@@ -120,6 +121,7 @@ fn ask(asked: &mut Asked, key: &Key, scripts: &Hashes) {
             ask_tries(asked, &[(*ino, *start, page_end(*start, *end))], scripts);
         }
         Key::SliceRef(id, size) => add(&[b"HGET", name, keys::slice(*id, *size).as_bytes()]),
+        Key::Acl(id) => add(&[b"HGET", name, id.to_string().as_bytes()]),
         Key::XattrNames(_) => add(&[b"HKEYS", name]),
         Key::Parents(_) | Key::Flocks(_) | Key::Plocks(_) => add(&[b"HGETALL", name]),
     }
@@ -138,6 +140,7 @@ fn name_of(key: &Key) -> String {
         Key::Counter(counter) => keys::counter(*counter).to_owned(),
         Key::Flocks(ino) => keys::flocks(*ino),
         Key::Plocks(ino) => keys::plocks(*ino),
+        Key::Acl(_) => keys::ACL.to_owned(),
     }
 }
 
@@ -170,6 +173,10 @@ fn value(key: &Key, reply: Reply) -> Result<Value, EngineError> {
         Key::Counter(_) => Value::Counter(reply::number(name, reply)?.unwrap_or(0)),
         Key::Flocks(_) => Value::Flocks(flocks(name, reply)?),
         Key::Plocks(_) => Value::Plocks(plocks(name, reply)?),
+        Key::Acl(id) => {
+            let bytes = reply::bytes(name, reply)?;
+            Value::Acl(bytes.map(|bytes| acl::rule(*id, &bytes)).transpose()?)
+        }
     })
 }
 

@@ -8,6 +8,10 @@ pub(super) const DELETED_FILES: &str = "delfiles";
 pub(super) const SLICE_REFS: &str = "sliceRef";
 /// Replaced slices that are put aside.
 pub(super) const DELAYED_SLICES: &str = "delSlices";
+/// Rules of access control by id, and the last id handed out.
+pub(super) const ACL: &str = "acl";
+/// See [`ACL`].
+pub(super) const ACL_MAX_ID: &str = "aclMaxId";
 /// Expiry of each session.
 pub(super) const SESSIONS: &str = "allSessions";
 pub(super) const SESSION_INFOS: &str = "sessionInfos";
