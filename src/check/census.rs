@@ -18,7 +18,7 @@ use crate::types::{Attr, FileType, Ino, SliceId, charged_bytes};
 pub struct Shape {
     /// How slices are cut and named.
     pub layout: Layout,
-    /// Whether an object is as long as its block: no compression, no encryption.
+    /// Whether an object, as its store tells it, is as long as its block: no compression.
     pub exact_lengths: bool,
     /// Whether directories have statistics.
     pub dir_stats: bool,

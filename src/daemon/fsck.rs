@@ -112,7 +112,7 @@ pub fn fsck(volume: &Volume, plan: CheckPlan, told: Progress<'_>) -> Result<Chec
         let engine = volume.engines.engine();
         let shape = Shape {
             layout,
-            exact_lengths: compression == Compression::None && !setting.encrypted(),
+            exact_lengths: compression == Compression::None,
             dir_stats: setting.dir_stats(),
             parents_apart: !matches!(volume.url, MetaUrl::Sqlite(_)),
             unkept_slice_ref: engine.unkept_slice_ref(),
