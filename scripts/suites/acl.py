@@ -5,9 +5,9 @@ import random
 import stat
 import subprocess
 
-from . import loader, rows, volume
+from . import rows, volume
 from .rig import FIXTURES, check, errno_of, run, setting_of
-from .volumes import expect_equal
+from .volumes import expect_equal, loaded
 
 USER, OTHER, GROUP = 65533, 65532, 65531
 
@@ -28,11 +28,7 @@ def _as(user, *words, groups=()):
 
 
 def _made(path, mode=0o666, umask=0o077):
-    before = os.umask(umask)
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
-    finally:
-        os.umask(before)
+    _with_umask(umask, lambda: os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)))
 
 
 def _permissions(point):
@@ -159,14 +155,12 @@ def _twins(rig, point, steps=400):
 
 def _ids(url):
     """Every rule stored, in the reader's form."""
-    meta = volume.FromSqlite(url) if url.startswith("sqlite3://") else volume.FromRedis(url)
-    return meta.rules()
+    return volume.metadata(url).rules()
 
 
 def _fixture(rig):
     """Lists that the real client wrote are shown as it shows them."""
-    url, bucket = rig.meta_url(), rig.path("objects%d" % rig.count)
-    loader.load("quota-acl", url, bucket)
+    url, bucket = loaded(rig, "quota-acl")
     want = rows.load(os.path.join(FIXTURES, "quota-acl", "manifest.jsonl"))
     lists = sum("system.posix_acl" in str(row.get("xattrs")) for row in want.values())
     check(lists > 5, "the fixture has no lists")

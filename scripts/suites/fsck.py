@@ -6,6 +6,7 @@ import sqlite3
 
 from . import loader
 from .rig import check
+from .volumes import loaded
 
 WHOLE = {"redis": ("plain", "lz4", "zstd", "hash-prefix", "clone", "overwrites", "older", "refuse-shards", "refuse-encrypt",
                    "trash", "sustained"),
@@ -132,8 +133,7 @@ def _in_use(rig):
 def fsck(rig):
     """Volumes of the real client, planted damages, and repairs."""
     for fixture in WHOLE[rig.engine]:
-        url, bucket = rig.meta_url(), rig.path("objects%d" % rig.count)
-        loader.load(fixture, url, bucket)
+        url, _bucket = loaded(rig, fixture)
         _code, words = _found(rig, url, "--deep")
         known = {"directory-statistics"} if fixture in STATISTICS and rig.redis else set()
         check(set(words) == known, "%s: %s" % (fixture, words))

@@ -193,10 +193,14 @@ class Sealed:
 DECODE = {"none": _plain, "": _plain, "lz4": _lz4, "zstd": _zstd}
 
 
+def metadata(url):
+    return FromSqlite(url) if url.startswith("sqlite3://") else FromRedis(url)
+
+
 class Volume:
     def __init__(self, url, bucket, setting, passphrase=""):
         self.sealed = Sealed(setting, passphrase) if setting.get("EncryptKey") else None
-        self.meta = FromSqlite(url) if url.startswith("sqlite3://") else FromRedis(url)
+        self.meta = metadata(url)
         self.decode = DECODE[setting.get("Compression", "none")]
         self.block = setting["BlockSize"] << 10
         self.hashed = setting.get("HashPrefix", False)

@@ -19,7 +19,7 @@ PASSPHRASE = "JFS_RSA_PASSPHRASE"
 KEYS = {"redis": ("plain1", "aes256gcm-rsa", "none"), "sqlite": ("old-aes256", "chacha20-rsa", "lz4")}
 
 
-def _loaded(rig, fixture):
+def loaded(rig, fixture):
     url, bucket = rig.meta_url(), rig.path("objects%d" % rig.count)
     loader.load(fixture, url, bucket)
     return url, bucket
@@ -51,7 +51,7 @@ def fixtures(rig):
     """Every path, attribute and sha256 of the real client's volumes."""
     equal = 0
     for fixture in READ[rig.engine]:
-        url, _bucket = _loaded(rig, fixture)
+        url, _bucket = loaded(rig, fixture)
         with _passphrase_of(fixture):
             point = rig.mount(url, "--read-only", "--enable-cap", where="mnt-" + fixture)
         equal += expect_equal(fixture, rows.load(os.path.join(FIXTURES, fixture, "manifest.jsonl")), rows.scan(point))
@@ -62,7 +62,7 @@ def fixtures(rig):
 def refused(rig):
     """Volumes that must not be mounted: one line that names why, and nothing written."""
     for fixture, word in REFUSED.items():
-        url, _bucket = _loaded(rig, fixture)
+        url, _bucket = loaded(rig, fixture)
         before = loader.digest(url)
         point = rig.path("mnt-" + fixture)
         os.makedirs(point, exist_ok=True)
@@ -77,7 +77,7 @@ def refused(rig):
 
 def _wrong_passphrase(rig):
     """Another passphrase than that of the key is told in one line, and nothing of it is shown."""
-    url, _bucket = _loaded(rig, "refuse-encrypt-passphrase")
+    url, _bucket = loaded(rig, "refuse-encrypt-passphrase")
     point = rig.path("mnt-wrong")
     os.makedirs(point)
     with _passphrase("not it"):
@@ -181,7 +181,7 @@ def write_back_out(rig):
     """What we write into a real volume, the independent reader and a cold mount read the same."""
     total = 0
     for fixture in WRITTEN[rig.engine]:
-        url, bucket = _loaded(rig, fixture)
+        url, bucket = loaded(rig, fixture)
         with _passphrase_of(fixture) as word:
             total += _written(rig, fixture, url, bucket, setting_of(fixture)["setting"], word)
     total += _own_key(rig)

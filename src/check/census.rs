@@ -11,7 +11,7 @@ use super::finding::{Finding, Findings};
 use super::slices::{Slices, Unused};
 use crate::meta::{Counter, DirEntry, Row};
 use crate::object::{BlockKey, Layout};
-use crate::types::{Attr, FileType, Ino, SliceId, charged_bytes};
+use crate::types::{Attr, FileType, Ino, SliceId, charged_bytes, child_stats};
 
 /// What the volume and its engine say about facts.
 #[derive(Clone, Copy, Debug)]
@@ -149,14 +149,14 @@ impl Census {
         let mut found = Dir::default();
         for entry in entries {
             let DirEntry { name, kind, ino, .. } = entry;
-            let (name, ino) = (|| name.clone(), *ino);
+            let ino = *ino;
             let Some(node) = self.nodes.get_mut(&ino) else {
-                self.findings.add(Finding::Dangling { dir, name: name(), ino });
+                self.findings.add(Finding::Dangling { dir, name: name.clone(), ino });
                 continue;
             };
             if node.kind != *kind {
                 let kinds = (*kind, node.kind);
-                self.findings.add(Finding::WrongKind { dir, name: name(), ino, kinds });
+                self.findings.add(Finding::WrongKind { dir, name: name.clone(), ino, kinds });
             }
             node.names += 1;
             node.at_home |= node.parent == dir;
@@ -164,8 +164,7 @@ impl Census {
                 self.links.entry((ino, dir)).or_default().0 += 1;
             }
             found.subdirs += u32::from(node.kind == FileType::Dir);
-            let length = if node.kind == FileType::File { node.length } else { 0 };
-            let one = [length as i64, charged_bytes(node.kind, node.length), 1];
+            let one = child_stats(node.kind, node.length);
             found.sums.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
         }
         self.dirs.insert(dir, found);

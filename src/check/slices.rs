@@ -96,16 +96,20 @@ impl Slices {
 
     /// One more reference; false if the slice is known with another size.
     fn refer(&mut self, id: SliceId, size: u32, needed: bool) -> bool {
-        let fresh = || Slice { size, counted: 0, kept: None, blocks: 0, needed: false };
-        let slice = self.known.entry(id).or_insert_with(fresh);
+        let slice = self.slice(id, size);
         slice.counted += 1;
         slice.needed |= needed;
         slice.size == size
     }
 
-    pub(super) fn kept(&mut self, id: SliceId, size: u32, kept: i64) {
+    /// What is known of a slice; of a new one its size.
+    fn slice(&mut self, id: SliceId, size: u32) -> &mut Slice {
         let fresh = || Slice { size, counted: 0, kept: None, blocks: 0, needed: false };
-        let slice = self.known.entry(id).or_insert_with(fresh);
+        self.known.entry(id).or_insert_with(fresh)
+    }
+
+    pub(super) fn kept(&mut self, id: SliceId, size: u32, kept: i64) {
+        let slice = self.slice(id, size);
         if slice.size == size {
             slice.kept = Some(kept);
         }

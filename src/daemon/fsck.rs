@@ -14,7 +14,7 @@ use futures_util::stream::{self, StreamExt};
 
 use super::failure::Failure;
 use super::store::StorePolicy;
-use super::volume::{Overrides, Volume};
+use super::volume::{Overrides, Volume, compression_of};
 use crate::check::{Census, Finding, Shape, Unused, mend};
 use crate::config::MetaUrl;
 use crate::limits::{CHECK_PAGE, CHECK_READS_MAX};
@@ -103,9 +103,7 @@ struct Check<'a> {
 pub fn fsck(volume: &Volume, plan: CheckPlan, told: Progress<'_>) -> Result<Checked, Failure> {
     let setting = &volume.setting;
     setting.check(!plan.repair)?;
-    let compression = Compression::from_setting(setting.compression()).ok_or_else(|| {
-        Failure::refused(format!("compression {:?} is not known", setting.compression()))
-    })?;
+    let compression = compression_of(setting)?;
     let stores = volume.stores(&Overrides::default(), StorePolicy::asking())?;
     let layout = Layout::new(setting.block_size_kib(), setting.hash_prefix());
     uring::block_on(async {
@@ -174,14 +172,20 @@ impl Check<'_> {
         }
     }
 
-    async fn metadata(&self, census: &mut Census) -> Result<(), Failure> {
-        for (table, what) in BEFORE_NAMES {
-            self.each_row(table, what, async |row| {
+    /// The census takes all rows of some tables.
+    async fn tables(&self, named: &[(Table, &str)], census: &mut Census) -> Result<(), Failure> {
+        for (table, what) in named {
+            self.each_row(*table, what, async |row| {
                 census.row(row);
                 Ok(())
             })
             .await?;
         }
+        Ok(())
+    }
+
+    async fn metadata(&self, census: &mut Census) -> Result<(), Failure> {
+        self.tables(&BEFORE_NAMES, census).await?;
         self.each_row(Table::Dirs, "directories", async |row| {
             let Row::Dir(dir) = row else { return Ok(()) };
             match self.engine.list(dir, false).await {
@@ -194,13 +198,7 @@ impl Check<'_> {
             Ok(())
         })
         .await?;
-        for (table, what) in AFTER_NAMES {
-            self.each_row(table, what, async |row| {
-                census.row(row);
-                Ok(())
-            })
-            .await?;
-        }
+        self.tables(&AFTER_NAMES, census).await?;
         let values = self.engine.fetch(&COUNTERS.map(Key::Counter)).await?;
         let counters =
             COUNTERS.into_iter().zip(values).filter_map(|(counter, value)| match value {

@@ -178,12 +178,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn unhex(text: &str) -> Vec<u8> {
-        let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b' ').collect();
-        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16);
-        digits.chunks(2).map(|pair| byte(pair).unwrap()).collect()
-    }
+    use crate::meta::record::tests::unhex;
 
     fn named(list: &[(u32, u16)]) -> Vec<Named> {
         list.iter().map(|(id, perm)| Named { id: *id, perm: *perm }).collect()

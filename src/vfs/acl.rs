@@ -115,7 +115,7 @@ impl Vfs {
         if id == 0 {
             return Err(Errno::NODATA.into());
         }
-        fitting(encode(&*self.meta.acl_rule(id).await?), room_bytes)
+        fitting(encode(&self.meta.acl_rule(id).await?), room_bytes)
     }
 
     /// Set a list; `None` removes it. `drops_group_id` as the kernel says of the caller.

@@ -62,12 +62,9 @@ impl Rulebook {
 
 impl Meta {
     /// What an id of a list says; EIO where the volume has no such rule.
-    pub async fn acl_rule(&self, id: u32) -> Result<Arc<Rule>, MetaError> {
-        if let Some(rule) = self.shared.rulebook.rule(id) {
-            return Ok(rule);
-        }
+    pub async fn acl_rule(&self, id: u32) -> Result<Rule, MetaError> {
         let found = self.fetch(&[Key::Acl(id)]).await?;
-        Ok(Arc::new(rule_in(&found[0])?.clone()))
+        Ok(rule_in(&found[0])?.clone())
     }
 
     /// Set or remove a list; the node's attributes afterwards.

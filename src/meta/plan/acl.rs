@@ -6,8 +6,9 @@
 use rustix::io::Errno;
 
 use super::create::NewNode;
+use super::set_node;
 use crate::meta::acl::{AclKind, Rule};
-use crate::meta::txn::{Commit, Expect, Mutation, NodeField, SetNode};
+use crate::meta::txn::{Commit, NodeField, SetNode};
 use crate::types::{Attr, FLAG_IMMUTABLE, FileType, Ino, Time};
 
 /// Permission bits and lists of a new node.
@@ -120,12 +121,7 @@ pub(in crate::meta) fn set_acl(
         NodeField::Flags(node.flags),
         NodeField::Acl(node.access_acl, node.default_acl),
     ];
-    let commit = Commit {
-        expects: vec![Expect::NodeFields(ino, relied)],
-        mutations: vec![Mutation::Set(ino, set)],
-        returns: vec![ino],
-    };
-    Ok(Ok(Some((commit, after))))
+    Ok(Ok(Some((set_node(ino, relied, set), after))))
 }
 
 #[cfg(test)]
@@ -135,6 +131,7 @@ mod tests {
     use super::*;
     use crate::meta::acl::tests::any_rule;
     use crate::meta::acl::{Named, UNSET};
+    use crate::meta::txn::Expect;
 
     const NOW: Time = Time { sec: 1_700_000_000, nsec: 1 };
 

@@ -2,6 +2,7 @@
 
 use rustix::io::Errno;
 
+use super::set_node;
 use crate::meta::txn::{Commit, Expect, Mutation, NodeField, Patch, SetNode};
 use crate::types::{Attr, FLAG_IMMUTABLE, FileType, Ino, Time};
 
@@ -94,12 +95,7 @@ pub(in crate::meta) fn setattr(
         NodeField::Flags(node.flags),
         NodeField::Acl(node.access_acl, node.default_acl),
     ];
-    let commit = Commit {
-        expects: vec![Expect::NodeFields(ino, relied)],
-        mutations: vec![Mutation::Set(ino, set)],
-        returns: vec![ino],
-    };
-    Ok(Some((commit, after)))
+    Ok(Some((set_node(ino, relied, set), after)))
 }
 
 /// chown and writes clear suid, and sgid where the group may execute.

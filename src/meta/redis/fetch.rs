@@ -293,6 +293,19 @@ async fn search_chunks(link: &Link, ino: Ino) -> Result<Vec<u32>, EngineError> {
     }
 }
 
+/// One page of a hash (HSCAN) or a sorted set (ZSCAN), of about `count` pairs.
+pub(super) async fn scanned(
+    link: &Link,
+    command: &str,
+    key: &str,
+    cursor: &[u8],
+    count: usize,
+) -> Result<(Vec<u8>, Vec<Vec<u8>>), EngineError> {
+    let count = count.to_string();
+    let words = [command.as_bytes(), key.as_bytes(), cursor, b"COUNT", count.as_bytes()];
+    page(key, link.call(&words).await?)
+}
+
 /// A page of a scan: the cursor of the next one, and what is on it.
 pub(super) fn page(name: &str, reply: Reply) -> Result<(Vec<u8>, Vec<Vec<u8>>), EngineError> {
     let mut parts = reply::list(name, reply)?.into_iter();

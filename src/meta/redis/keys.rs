@@ -86,6 +86,13 @@ pub(super) fn parse_delayed(field: &[u8]) -> Option<(SliceId, i64)> {
     Some((by.parse().ok()?, at.parse().ok()?))
 }
 
+/// A member of the queue of deleted files: inode and length. One of another form is of a client before
+/// 1.0, which queues it anew itself.
+pub(super) fn parse_queued(member: &[u8]) -> Option<(Ino, u64)> {
+    let (ino, length) = std::str::from_utf8(member).ok()?.split_once(':')?;
+    Some((Ino(ino.parse().ok()?), length.parse().ok()?))
+}
+
 pub(super) fn counter(counter: Counter) -> &'static str {
     match counter {
         Counter::UsedSpace => "usedSpace",

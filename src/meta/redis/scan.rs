@@ -187,9 +187,8 @@ async fn fields(
     limit: usize,
     typed: Typed,
 ) -> Result<(u64, Vec<Row>), EngineError> {
-    let (from, limit) = (from.to_string(), limit.to_string());
-    let words = [command.as_bytes(), key.as_bytes(), from.as_bytes(), b"COUNT", limit.as_bytes()];
-    let (next, items) = fetch::page(key, link.call(&words).await?)?;
+    let (next, items) =
+        fetch::scanned(link, command, key, from.to_string().as_bytes(), limit).await?;
     let mut rows = Vec::with_capacity(items.len() / 2);
     for pair in items.chunks_exact(2) {
         if let Some(found) = typed(key, &pair[0], &pair[1]).transpose() {
@@ -218,10 +217,7 @@ fn delayed(key: &str, field: &[u8], value: &[u8]) -> Result<Option<Row>, EngineE
 }
 
 fn queued(_key: &str, member: &[u8], _at: &[u8]) -> Result<Option<Row>, EngineError> {
-    // Members of another form are of clients before 1.0, which queue them anew themselves.
-    let text = std::str::from_utf8(member).ok().and_then(|text| text.split_once(':'));
-    let parsed = text.and_then(|(ino, length)| Some((ino.parse().ok()?, length.parse().ok()?)));
-    Ok(parsed.map(|(ino, length)| Row::Queued(Ino(ino), length)))
+    Ok(keys::parse_queued(member).map(|(ino, length)| Row::Queued(ino, length)))
 }
 
 fn dir_stats(key: &str, field: &[u8], value: &[u8]) -> Result<Option<Row>, EngineError> {

@@ -134,13 +134,7 @@ pub(super) async fn queued_files(
         limit.as_bytes(),
     ];
     let members = reply::byte_list(key, link.call(&words).await?)?;
-    // Members of another form are of clients before 1.0, which queue them anew themselves.
-    let queued = members.iter().filter_map(|member| {
-        let at = member.iter().position(|byte| *byte == b':')?;
-        let ino = reply::parsed(key, &member[..at]).ok()?;
-        Some((Ino(ino), reply::parsed(key, &member[at + 1..]).ok()?))
-    });
-    Ok(queued.collect())
+    Ok(members.iter().filter_map(|member| keys::parse_queued(member)).collect())
 }
 
 pub(super) async fn win_job(

@@ -15,7 +15,7 @@ async fn set(meta: &Meta, ino: Ino, kind: AclKind, rule: Rule) -> Attr {
 }
 
 async fn said(meta: &Meta, id: u32) -> Rule {
-    (*meta.acl_rule(id).await.unwrap()).clone()
+    meta.acl_rule(id).await.unwrap()
 }
 
 async fn rules(meta: &Meta) -> usize {
