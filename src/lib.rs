@@ -1,9 +1,10 @@
 //! `jfs-uring`: a client for JuiceFS volumes over FUSE on io_uring.
 //!
 //! Folders are floors; imports point down (`tests/tidy.rs` holds the table):
-//! `cli daemon` > `core` > `fuse` > `vfs` > `data` > `stage` > `object meta` > `net` > `uring`
+//! `cli daemon` > `core` > `fuse` > `vfs` > `data` > `stage check` > `object meta` > `net` > `uring`
 //! > `pages stdx types limits errno metrics config`.
 
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod core;

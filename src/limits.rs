@@ -15,6 +15,10 @@ pub const CHANGES_MAX: usize = 1 << 17;
 pub const TOLD_MAX: usize = 1 << 14;
 /// Nodes, and names, that plans may begin from without asking.
 pub const SEEN_MAX: usize = 1 << 16;
+/// Rules of access control that are remembered; beyond, all are forgotten and asked for again.
+pub const ACL_RULES_MAX: usize = 1 << 14;
+/// Rules of access control asked of an engine at a time.
+pub const ACL_RULES_PAGE: u32 = 1000;
 /// Names held for directories being listed, all together; one more is ENOMEM.
 pub const LISTED_NAMES_MAX: usize = 1 << 25;
 /// Changes noted for a listing while it is being fetched; with more it is fetched again.
@@ -41,6 +45,10 @@ pub const CONTROL_MESSAGE_BYTES_MAX: usize = 64 << 20;
 pub const CONTROL_ANSWERS_BYTES_MAX: usize = 1 << 20;
 /// Warm-ups that go on without anybody waiting; one more keeps its caller waiting.
 pub const BACKGROUND_FILLS_MAX: usize = 4;
+/// Rows of metadata, and names of objects, that a check of a volume asks for at a time.
+pub const CHECK_PAGE: usize = 4096;
+/// Objects that a check of a volume reads at a time, each whole.
+pub const CHECK_READS_MAX: usize = 16;
 /// Longest name of an extended attribute in bytes.
 pub const XATTR_NAME_BYTES_MAX: usize = 255;
 /// Largest value of an extended attribute in bytes.
@@ -68,6 +76,8 @@ pub const REDIS_CHUNKS_TRIED_MAX: usize = 1 << 14;
 pub const NET_REQUESTS_MAX: usize = 1 << 10;
 /// Connections to one bucket that are kept open without use.
 pub const STORE_CONNECTIONS_IDLE_MAX: usize = 64;
+/// Bytes of an encrypted object; a longer one is no block.
+pub const SEALED_BYTES_MAX: usize = 18 << 20;
 /// Requests to one bucket at a time; the bucket's own words make it fewer.
 pub const BUCKET_REQUESTS_MAX: usize = 256;
 

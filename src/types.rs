@@ -196,6 +196,12 @@ pub struct SliceRecord {
     pub len: u32,
 }
 
+/// What the statistics of a directory count for one child: data length, space, inodes.
+pub fn child_stats(kind: FileType, length: u64) -> [i64; 3] {
+    let data = if kind == FileType::File { length as i64 } else { 0 };
+    [data, charged_bytes(kind, length), 1]
+}
+
 /// Space a file of `length` bytes is charged for: whole 4 KiB, at least one.
 pub fn charged_bytes(kind: FileType, length: u64) -> i64 {
     let length = if kind == FileType::File { length } else { 0 };

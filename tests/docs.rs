@@ -125,7 +125,7 @@ fn flags(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn flags_that_documents_name_exist() {
-    let help: String = ["format", "mount", "umount", "doctor"]
+    let help: String = ["format", "mount", "umount", "doctor", "fsck"]
         .map(|verb| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_jfs-uring"));
             let told = command.args([verb, "--help"]).output().expect("the program runs");

@@ -54,7 +54,7 @@ fn open(name: &str, folder: &Path) -> Rc<Data> {
 /// A mount of an unpacked volume; one that compacts may write.
 fn mount(setting: &Value, folder: &Path, compacts: bool) -> Rc<Data> {
     let file = SqliteFile::open(&folder.join("meta.sqlite3"), false).expect("a database");
-    let rules = Rules { capacity: 0, inode_limit: 0, skip_dir_mtime_ns: 0, trash: None, sid: 0 };
+    let rules = Rules::default();
     let meta = Meta::new(file.engine(), MetaShared::new(Ino::ROOT, !compacts, 0, rules));
     let number = |name: &str| setting[name].as_u64().unwrap_or(0);
     let hashed = setting["HashPrefix"].as_bool().unwrap_or(false);
@@ -64,6 +64,7 @@ fn mount(setting: &Value, folder: &Path, compacts: bool) -> Rc<Data> {
     let shared = DataShared::new(DataConfig {
         layout,
         compression: Compression::from_setting(compression).expect("known"),
+        encrypted: false,
         pool: Pool::new(8 << 20),
         cache: Some(BlockCache::open(&cache, "none", layout).expect("memory only")),
         cache_large_writes: false,

@@ -11,7 +11,7 @@ const FLOORS: &[(u32, &[&str])] = &[
     (7, &["fuse"]),
     (6, &["vfs"]),
     (5, &["data"]),
-    (4, &["stage"]),
+    (4, &["stage", "check"]),
     (3, &["object", "meta"]),
     (2, &["net"]),
     (1, &["uring"]),

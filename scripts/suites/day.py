@@ -110,4 +110,5 @@ def day(rig):
     found = reader.rows()
     expect_equal("the independent reader", found, cold, ("atime",))
     check(reader.meta.counters() == _counted(found), "counters %s, not %s" % (reader.meta.counters(), _counted(found)))
+    check(rig.call("fsck", "--deep", url).returncode == 0, "fsck finds something")
     return "%d operations, %d of them done, the rest refused alike; %d paths" % (OPERATIONS, well, len(cold))

@@ -6,7 +6,13 @@ import base64
 import hashlib
 import os
 import sqlite3
+import struct
 import subprocess
+
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from .loader import Connection
 from .rows import TYPES, put_bytes
@@ -25,6 +31,21 @@ def _stamp(raw, at):
     return _number(raw, at, at + 8, True) * 10**9 + _number(raw, at + 8, at + 12)
 
 
+UNSET = 0xFFFF
+
+
+def _named(raw):
+    return tuple(struct.iter_unpack(">IH", raw))
+
+
+def acl_value(rule):
+    """A rule (owner, group, mask, other, users, groups) as the kernel shows it, acl(5)."""
+    owner, group, mask, other, users, groups = rule
+    entries = [(1, owner, 0xFFFFFFFF)] + [(2, perm, who) for who, perm in users] + [(4, group, 0xFFFFFFFF)] + \
+        [(8, perm, who) for who, perm in groups] + ([(16, mask, 0xFFFFFFFF)] if mask != UNSET else []) + [(32, other, 0xFFFFFFFF)]
+    return struct.pack("=I", 2) + b"".join(struct.pack("=HHI", *entry) for entry in entries)
+
+
 class FromRedis:
     def __init__(self, url):
         self.redis = Connection(url)
@@ -35,7 +56,17 @@ class FromRedis:
         word = _number(raw, 1, 3)
         return dict(zip(FIELDS, (word >> 12, word & 0xFFF, _number(raw, 3, 7), _number(raw, 7, 11), _stamp(raw, 11),
                                  _stamp(raw, 23), _stamp(raw, 35), _number(raw, 47, 51), _number(raw, 51, 59),
-                                 _number(raw, 59, 63))))
+                                 _number(raw, 59, 63))),
+                    acls=(_number(raw, 71, 75), _number(raw, 75, 79)) if len(raw) >= 80 else (0, 0))
+
+    def rule(self, number):
+        raw = self.redis.call("HGET", "acl", number)
+        users_end = 12 + 6 * _number(raw, 8, 12)
+        assert len(raw) == users_end + 4 + 6 * _number(raw, users_end, users_end + 4), "a rule of %d bytes" % len(raw)
+        return (*struct.unpack(">4H", raw[:8]), _named(raw[12:users_end]), _named(raw[users_end + 4:]))
+
+    def rules(self):
+        return [self.rule(int(number)) for number in self.redis.call("HKEYS", "acl")]
 
     def entries(self, ino):
         flat = self.redis.call("HGETALL", "d%d" % ino)
@@ -62,10 +93,22 @@ class FromSqlite:
 
     def node(self, ino):
         row = self.base.execute(
-            "select type, mode, uid, gid, atime, atimensec, mtime, mtimensec, ctime, ctimensec, nlink, length, rdev"
+            "select type, mode, uid, gid, atime, atimensec, mtime, mtimensec, ctime, ctimensec, nlink, length, rdev,"
+            " access_acl_id, default_acl_id"
             " from jfs_node where inode=?", (ino,)).fetchone()
         times = [row[at] * 1000 + row[at + 1] for at in (4, 6, 8)]
-        return dict(zip(FIELDS, (*row[:4], *times, *row[10:12], row[12] or 0)))
+        return dict(zip(FIELDS, (*row[:4], *times, *row[10:12], row[12] or 0)), acls=(row[13] or 0, row[14] or 0))
+
+    def _rules(self, where, *values):
+        rows = self.base.execute('select owner, "group", mask, other, cast(named_users as blob), cast(named_groups as blob)'
+                                 " from jfs_acl" + where, values)
+        return [(*row[:4], _named(row[4] or b""), _named(row[5] or b"")) for row in rows]
+
+    def rule(self, number):
+        return self._rules(" where id=?", number)[0]
+
+    def rules(self):
+        return self._rules("")
 
     def entries(self, ino):
         return dict(self.base.execute("select cast(name as blob), inode from jfs_edge where parent=?", (ino,)))
@@ -127,12 +170,37 @@ def _plain(source, size):
     return source
 
 
+class Sealed:
+    """Objects of a volume with a private key: each has a key of its own, wrapped for that one."""
+
+    AEADS = {"aes256gcm-rsa": AESGCM, "chacha20-rsa": ChaCha20Poly1305}
+
+    def __init__(self, setting, passphrase):
+        sealed = base64.b64decode(setting["EncryptKey"])
+        pem = AESGCM(hashlib.md5(setting["UUID"].encode()).digest()).decrypt(sealed[:12], sealed[12:], None)
+        self.key = load_pem_private_key(pem, passphrase.encode() or None)
+        self.aead = self.AEADS[setting["EncryptAlgo"]]
+
+    def open(self, raw):
+        wrapped, nonce = _number(raw, 0, 2), raw[2]
+        at = 3 + wrapped
+        oaep = padding.OAEP(mgf=padding.MGF1(SHA256()), algorithm=SHA256(), label=b"keys")
+        key = self.key.decrypt(raw[3:at], oaep)
+        assert len(key) == 32 and nonce == 12, "a key of %d bytes, a nonce of %d" % (len(key), nonce)
+        return self.aead(key).decrypt(raw[at:at + nonce], raw[at + nonce:], None)
+
+
 DECODE = {"none": _plain, "": _plain, "lz4": _lz4, "zstd": _zstd}
 
 
+def metadata(url):
+    return FromSqlite(url) if url.startswith("sqlite3://") else FromRedis(url)
+
+
 class Volume:
-    def __init__(self, url, bucket, setting):
-        self.meta = FromSqlite(url) if url.startswith("sqlite3://") else FromRedis(url)
+    def __init__(self, url, bucket, setting, passphrase=""):
+        self.sealed = Sealed(setting, passphrase) if setting.get("EncryptKey") else None
+        self.meta = metadata(url)
         self.decode = DECODE[setting.get("Compression", "none")]
         self.block = setting["BlockSize"] << 10
         self.hashed = setting.get("HashPrefix", False)
@@ -145,7 +213,8 @@ class Volume:
             shelf = "%02X/%d" % (slice_id % 256, slice_id // 10**6) if self.hashed else \
                 "%d/%d" % (slice_id // 10**6, slice_id // 1000)
             with open(os.path.join(self.folder, shelf, name), "rb") as source:
-                self.last = name, self.decode(source.read(), size)
+                raw = source.read()
+            self.last = name, self.decode(self.sealed.open(raw) if self.sealed else raw, size)
         return self.last[1]
 
     def _piece(self, slice_id, size, start, length):
@@ -182,7 +251,11 @@ class Volume:
             row["rdev"] = [os.major(node["rdev"]), os.minor(node["rdev"])]
         if kind == "symlink":
             put_bytes(row, "target", self.meta.target(ino))
-        if xattrs := self.meta.xattrs(ino):
+        xattrs = self.meta.xattrs(ino)
+        for name, number in zip((b"system.posix_acl_access", b"system.posix_acl_default"), node["acls"]):
+            if number:
+                xattrs[name] = acl_value(self.meta.rule(number))
+        if xattrs:
             row["xattrs"] = {name.decode(): base64.b64encode(value).decode() for name, value in sorted(xattrs.items())}
         if kind == "file":
             row["sha256"] = self.digest(ino, node["length"])

@@ -1,22 +1,43 @@
 """Volumes of the real client: read equal, refused by name, and written so that others read them."""
+import contextlib
+import json
 import os
 import random
+import sqlite3
 
 from . import loader, rows, volume
 from .rig import FIXTURES, check, setting_of
 
 READ = {"redis": ("plain", "lz4", "zstd", "hash-prefix", "overwrites", "overwrites-compacted", "clone", "older",
-                  "refuse-shards"),
-        "sqlite": ("plain", "overwrites", "overwrites-compacted", "sqlite-plain", "sqlite-lz4")}
-WRITTEN = {"redis": ("plain", "lz4", "hash-prefix", "clone"), "sqlite": ("plain", "sqlite-plain")}
+                  "refuse-shards", "refuse-encrypt", "refuse-encrypt-passphrase", "quota-acl"),
+        "sqlite": ("plain", "overwrites", "overwrites-compacted", "sqlite-plain", "sqlite-lz4", "quota-acl")}
+WRITTEN = {"redis": ("plain", "lz4", "hash-prefix", "clone", "refuse-encrypt", "refuse-encrypt-passphrase"), "sqlite": ("plain", "sqlite-plain")}
 REFUSED = {"refuse-min-version": "9.9.9", "refuse-max-version": "1.0.0", "refuse-meta-version": "metadata version",
-           "refuse-encrypt": "encrypt"}
+           "refuse-encrypt-passphrase": "JFS_RSA_PASSPHRASE"}
+PASSPHRASE = "JFS_RSA_PASSPHRASE"
+# A key of each old and new form, its algorithm, and a compression below it.
+KEYS = {"redis": ("plain1", "aes256gcm-rsa", "none"), "sqlite": ("old-aes256", "chacha20-rsa", "lz4")}
 
 
-def _loaded(rig, fixture):
+def loaded(rig, fixture):
     url, bucket = rig.meta_url(), rig.path("objects%d" % rig.count)
     loader.load(fixture, url, bucket)
     return url, bucket
+
+
+@contextlib.contextmanager
+def _passphrase(word):
+    """Commands in this block find it in their environment."""
+    if word:
+        os.environ[PASSPHRASE] = word
+    try:
+        yield word
+    finally:
+        os.environ.pop(PASSPHRASE, None)
+
+
+def _passphrase_of(fixture):
+    return _passphrase(setting_of(fixture).get("mount_environment", {}).get(PASSPHRASE, ""))
 
 
 def expect_equal(what, want, have, skip=()):
@@ -30,8 +51,9 @@ def fixtures(rig):
     """Every path, attribute and sha256 of the real client's volumes."""
     equal = 0
     for fixture in READ[rig.engine]:
-        url, _bucket = _loaded(rig, fixture)
-        point = rig.mount(url, "--read-only", "--enable-cap", where="mnt-" + fixture)
+        url, _bucket = loaded(rig, fixture)
+        with _passphrase_of(fixture):
+            point = rig.mount(url, "--read-only", "--enable-cap", where="mnt-" + fixture)
         equal += expect_equal(fixture, rows.load(os.path.join(FIXTURES, fixture, "manifest.jsonl")), rows.scan(point))
         rig.umount(point)
     return "%d volumes, %d paths equal" % (len(READ[rig.engine]), equal)
@@ -40,7 +62,7 @@ def fixtures(rig):
 def refused(rig):
     """Volumes that must not be mounted: one line that names why, and nothing written."""
     for fixture, word in REFUSED.items():
-        url, _bucket = _loaded(rig, fixture)
+        url, _bucket = loaded(rig, fixture)
         before = loader.digest(url)
         point = rig.path("mnt-" + fixture)
         os.makedirs(point, exist_ok=True)
@@ -48,8 +70,21 @@ def refused(rig):
         check(done.returncode != 0 and not os.path.ismount(point), fixture + " was mounted")
         check(word in done.stdout, "%s: %r does not name %r" % (fixture, done.stdout, word))
         check(loader.digest(url) == before, fixture + ": the refusal wrote to the volume")
+    _wrong_passphrase(rig)
     _quotas_refused(rig)
     return "%d volumes refused by name, nothing written" % (len(REFUSED) + 1)
+
+
+def _wrong_passphrase(rig):
+    """Another passphrase than that of the key is told in one line, and nothing of it is shown."""
+    url, _bucket = loaded(rig, "refuse-encrypt-passphrase")
+    point = rig.path("mnt-wrong")
+    os.makedirs(point)
+    with _passphrase("not it"):
+        done = rig.call("mount", "-d", url, point, ok=False, timeout=60)
+    told = done.stdout.strip()
+    check(done.returncode == 1 and PASSPHRASE in told and "\n" not in told and "not it" not in told, "it is told: " + told)
+    check(not os.path.ismount(point), "it was mounted")
 
 
 def _quotas_refused(rig):
@@ -100,18 +135,54 @@ def _work(point, seed):
     os.mkfifo(os.path.join(base, "fifo"))
 
 
+def _written(rig, name, url, bucket, setting, passphrase):
+    """Work on a volume; how many paths the mount, a cold remount and the independent reader agree on."""
+    point = rig.mount(url, "--enable-cap", where="mnt-w-" + name)
+    _work(point, name)
+    seen = rows.scan(point)
+    point = rig.remount(point, url, "--enable-cap")
+    cold = rows.scan(point)
+    rig.umount(point)
+    ours = volume.Volume(url, bucket, setting, passphrase)
+    expect_equal(name + ", independent reader", ours.rows(), cold, skip=("atime",))
+    return expect_equal(name + ", cold", seen, cold, skip=("atime",))
+
+
+def _stored_setting(url):
+    if url.startswith("sqlite3://"):
+        with contextlib.closing(sqlite3.connect(url.split("://", 1)[1])) as base:
+            return json.loads(base.execute("select value from jfs_setting where name='format'").fetchone()[0])
+    return json.loads(loader.Connection(url).call("GET", "setting"))
+
+
+def _own_key(rig):
+    """A volume that is formatted with a private key: nothing in its bucket is in the clear, and others read it."""
+    key, algo, compress = KEYS[rig.engine]
+    path = os.path.join(FIXTURES, "keys", key + ".pem")
+    options = ("--encrypt-rsa-key", path, "--encrypt-algo", algo, "--compress", compress, "--block-size", "64K")
+    with _passphrase("hush" if key.startswith("old") else "") as word:
+        url = rig.volume(*options)
+        bucket, setting = rig.path("objects%d" % rig.count), _stored_setting(url)
+        with open(os.path.join(bucket, "suite", "juicefs_uuid"), "rb") as source:
+            stored = source.read()
+        check(setting["UUID"].encode() not in stored, "the UUID is stored in the clear")
+        reader = volume.Volume(url, bucket, setting, word)
+        check(reader.sealed.open(stored).decode() == setting["UUID"], "the UUID is another one")
+        # The same words again are fine, other ones are not.
+        again = ("format", "--bucket", bucket, "--trash-days", "0")
+        rig.call(*again, *options, url, "suite")
+        other = os.path.join(FIXTURES, "keys", "plain8.pem")
+        done = rig.call(*again, "--encrypt-rsa-key", other, url, "suite", ok=False)
+        check(done.returncode == 1 and "--encrypt-rsa-key" in done.stdout, "another key: " + done.stdout)
+        return _written(rig, "own key", url, bucket, setting, word)
+
+
 def write_back_out(rig):
     """What we write into a real volume, the independent reader and a cold mount read the same."""
     total = 0
     for fixture in WRITTEN[rig.engine]:
-        url, bucket = _loaded(rig, fixture)
-        point = rig.mount(url, "--enable-cap", where="mnt-w-" + fixture)
-        _work(point, fixture)
-        seen = rows.scan(point)
-        point = rig.remount(point, url, "--enable-cap")
-        cold = rows.scan(point)
-        rig.umount(point)
-        total += expect_equal(fixture + ", cold", seen, cold, skip=("atime",))
-        ours = volume.Volume(url, bucket, setting_of(fixture)["setting"])
-        expect_equal(fixture + ", independent reader", ours.rows(), cold, skip=("atime",))
+        url, bucket = loaded(rig, fixture)
+        with _passphrase_of(fixture) as word:
+            total += _written(rig, fixture, url, bucket, setting_of(fixture)["setting"], word)
+    total += _own_key(rig)
     return "%d paths: the mount, a cold remount and the independent reader agree" % total

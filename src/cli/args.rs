@@ -32,7 +32,7 @@ pub struct Cli {
     pub verb: Verb,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 asked wrongly; 3 the volume is not for this client.\n  \
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 asked wrongly, or for a command that stays with juicefs; 3 the volume is not for this client; 4 fsck found something.\n  \
      Of a mount that a signal ends: 0; 11 when it does not end in time; 130 or 143 before it is there.\n\
      Examples:\n  jfs-uring format sqlite3:///var/lib/my.db myjfs\n  jfs-uring mount -d sqlite3:///var/lib/my.db /mnt/myjfs\n  \
      jfs-uring umount /mnt/myjfs";
@@ -60,6 +60,15 @@ pub enum Verb {
     Status(StatusArgs),
     /// Check what a mount needs of this machine, and of a volume.
     Doctor(DoctorArgs),
+    /// Check that a volume is whole: names, counts, statistics and objects.
+    #[command(
+        after_help = "Exit codes: 0 all is well, or mended; 1 the check failed; 4 something stays wrong.\n\
+        Lines begin with DAMAGE (data or names are lost or contradict one another), WRONG (derived data, which --repair\n\
+        makes again) or LEFT (something takes space that nobody can reach). While clients work on the volume, what they\n\
+        change may look wrong. Memory: 260 MB for a million files of one slice each, and the names of one folder.\n\
+        Examples:\n  jfs-uring fsck redis://localhost:6379/1\n  jfs-uring fsck --deep --json sqlite3:///var/lib/my.db"
+    )]
+    Fsck(FsckArgs),
     /// Print the version.
     Version,
     /// Print completions for a shell.
@@ -150,6 +159,12 @@ pub struct FormatArgs {
     /// How blocks are compressed: none, lz4 or zstd [default: none].
     #[arg(long, value_name = "METHOD", value_parser = ["none", "lz4", "zstd"], help_heading = "Data layout, fixed for good")]
     pub compress: Option<String>,
+    /// Encrypt objects; the file of a private RSA key in PEM, its passphrase in JFS_RSA_PASSPHRASE.
+    #[arg(long, value_name = "PATH", help_heading = "Data layout, fixed for good")]
+    pub encrypt_rsa_key: Option<PathBuf>,
+    /// How objects are encrypted: aes256gcm-rsa or chacha20-rsa [default: aes256gcm-rsa].
+    #[arg(long, value_name = "METHOD", value_parser = ["aes256gcm-rsa", "chacha20-rsa"], help_heading = "Data layout, fixed for good")]
+    pub encrypt_algo: Option<String>,
     /// Put two hex digits in front of object names.
     #[arg(long, help_heading = "Data layout, fixed for good")]
     pub hash_prefix: bool,
@@ -162,6 +177,9 @@ pub struct FormatArgs {
     /// Inodes the volume may hold; 0 for no limit.
     #[arg(long, value_name = "COUNT", help_heading = "Limits")]
     pub inodes: Option<u64>,
+    /// POSIX access control lists; a volume that has them keeps them.
+    #[arg(long)]
+    pub enable_acl: bool,
     /// Change what belongs to a volume that has data, such as where its objects are.
     #[arg(long)]
     pub force: bool,
@@ -197,6 +215,23 @@ pub struct DoctorArgs {
     /// Folder of the cache.
     #[arg(long, value_name = "PATH")]
     pub cache_dir: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `fsck`.
+#[derive(Debug, Args)]
+pub struct FsckArgs {
+    /// Where the metadata is.
+    #[arg(value_name = "META-URL", long_help = URL_HELP)]
+    pub meta_url: String,
+    /// Read every object that a file needs, and decode it.
+    #[arg(long)]
+    pub deep: bool,
+    /// Mend derived data: counters, statistics, link counts of folders, parents, references of slices. No client may have the volume mounted.
+    #[arg(long)]
+    pub repair: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -1,5 +1,7 @@
 //! `jfs-uring format`.
 
+use std::path::Path;
+
 use super::args::FormatArgs;
 use super::say;
 use crate::config::MetaUrl;
@@ -26,10 +28,13 @@ pub fn run(asked: &FormatArgs) -> Result<(), Failure> {
         shards: asked.shards,
         block_size_kib: asked.block_size,
         compression: asked.compress.clone(),
+        encrypt_key: asked.encrypt_rsa_key.as_deref().map(read_key).transpose()?,
+        encrypt_algo: asked.encrypt_algo.clone(),
         hash_prefix: asked.hash_prefix,
         trash_days: asked.trash_days,
         capacity_bytes: asked.capacity,
         inodes: asked.inodes,
+        acl: asked.enable_acl,
         force: asked.force,
         no_update: asked.no_update,
     };
@@ -42,4 +47,13 @@ pub fn run(asked: &FormatArgs) -> Result<(), Failure> {
         setting.bucket(),
         setting.name()
     ))
+}
+
+fn read_key(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let shown = path.display();
+        Failure::usage(format!(
+            "--encrypt-rsa-key {shown}: {error}; a file with a private key in PEM is needed"
+        ))
+    })
 }

@@ -1,11 +1,13 @@
 //! Commands, one file per verb.
 //!
-//! Owns arguments, words for people and exit codes: 0 done; 1 failed; 2 asked wrongly; 3 the volume
-//! is not for this client. What a command does is `daemon`'s, and so are the codes of signals.
+//! Owns arguments, words for people and exit codes: 0 done; 1 failed; 2 asked wrongly, or for a
+//! command that stays with the official client; 3 the volume is not for this client;
+//! 4 `fsck` found what stays wrong. What a command does is `daemon`'s, and so are the codes of signals.
 
 mod args;
 mod doctor;
 mod format;
+mod fsck;
 mod helper;
 mod log;
 mod mount;
@@ -55,6 +57,7 @@ fn obey(cli: Cli) -> Result<(), Failure> {
         Verb::Umount(asked) => umount(&asked.mountpoint, asked.force),
         Verb::Status(asked) => status::run(&asked),
         Verb::Doctor(asked) => doctor::run(&asked),
+        Verb::Fsck(asked) => fsck::run(&asked),
         Verb::Version => say(&format!("jfs-uring {}", env!("CARGO_PKG_VERSION"))),
         Verb::Completions(asked) => {
             let mut out = Vec::new();

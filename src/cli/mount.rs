@@ -164,6 +164,8 @@ fn vfs_config(asked: &MountArgs, read_only: bool) -> VfsConfig {
             AtimeArg::Strictatime => Some(Atime::Strict),
         },
         xattr: asked.enable_xattr,
+        // The volume tells, when it is open.
+        acl: false,
         capability: asked.enable_cap,
         selinux: asked.enable_selinux,
         ioctl: asked.enable_ioctl,

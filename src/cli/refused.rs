@@ -1,5 +1,7 @@
-//! Flags of `juicefs mount` that this client does not have yet: refused by name with the reason,
-//! never ignored.
+//! What the official client takes and this one does not: flags of `juicefs mount`, refused by name
+//! with the reason, and whole commands, answered with the `juicefs` command to run instead.
+//!
+//! Owns both lists. Nothing of them is ever ignored.
 
 use std::ffi::OsString;
 
@@ -47,11 +49,58 @@ const REFUSED: &[(&str, &str)] = &[
     ("umask", LATER),
     ("update-fstab", LATER),
     ("disable-transparent-hugepage", LATER),
-    ("enable-acl", "is a setting of the volume, and ACLs are not built yet"),
+    (
+        "enable-acl",
+        "is a setting of the volume: `jfs-uring format --enable-acl`, or `juicefs config`",
+    ),
 ];
 
-/// Why the first of these words that is such a flag is refused.
+/// What of the official client's commands needs a mount that it made itself.
+const ON_ITS_MOUNT: &str = " on a mount of its own (juicefs mount META-URL MOUNTPOINT)";
+
+/// Commands of the official client that stay with it: name, arguments, and where it is run.
+const ELSEWHERE: &[(&str, &str, &str)] = &[
+    ("config", "META-URL", ""),
+    ("quota", "set|get|delete|list|check META-URL --path PATH", ""),
+    ("tier", "list|set|restore META-URL", ""),
+    ("destroy", "META-URL UUID", ""),
+    ("gc", "META-URL", ""),
+    ("restore", "META-URL YYYY-MM-DD-HH", ""),
+    ("dump", "META-URL FILE", ""),
+    ("load", "META-URL FILE", ""),
+    ("changelog", "META-URL", ""),
+    ("gateway", "META-URL ADDRESS", ""),
+    ("webdav", "META-URL ADDRESS", ""),
+    ("mdtest", "META-URL PATH", ""),
+    ("bench", "PATH", ""),
+    ("objbench", "BUCKET", ""),
+    ("sync", "SRC DST", ""),
+    ("printsid", "", ""),
+    ("stats", "MOUNTPOINT", ON_ITS_MOUNT),
+    ("profile", "MOUNTPOINT", ON_ITS_MOUNT),
+    ("debug", "MOUNTPOINT", ON_ITS_MOUNT),
+    ("info", "PATH", ON_ITS_MOUNT),
+    ("summary", "PATH", ON_ITS_MOUNT),
+    ("warmup", "PATH", ON_ITS_MOUNT),
+    ("rmr", "PATH", ON_ITS_MOUNT),
+    ("clone", "SRC DST", ON_ITS_MOUNT),
+    ("compact", "PATH", ON_ITS_MOUNT),
+];
+
+/// Why these words are refused before anything of them is read: a command of the official client,
+/// or the first flag of its `mount` that is none of ours.
 pub fn first(words: &[OsString]) -> Option<String> {
+    verb(words).or_else(|| flag(words))
+}
+
+fn verb(words: &[OsString]) -> Option<String> {
+    let asked = words.get(1)?.to_str()?;
+    let (name, arguments, place) = ELSEWHERE.iter().find(|(name, ..)| *name == asked)?;
+    let command = format!("juicefs {name} {arguments}");
+    Some(format!("{name} stays with the official client: run `{}`{place}", command.trim_end()))
+}
+
+fn flag(words: &[OsString]) -> Option<String> {
     if words.get(1).is_none_or(|verb| verb != "mount") {
         return None;
     }
@@ -74,6 +123,32 @@ mod tests {
         assert!(told("jfs-uring mount --metrics=1:2 a b").unwrap().starts_with("--metrics "));
         assert_eq!(told("jfs-uring mount --cache-size 1G a b"), None);
         assert_eq!(told("jfs-uring format --writeback a b"), None);
+    }
+
+    #[test]
+    fn official_commands_are_named_with_what_to_run() {
+        let told = |line: &str| first(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+        let line = told("jfs-uring config redis://:hush@h/1 --trash-days 3").unwrap();
+        assert!(line.contains("`juicefs config META-URL`"), "{line}");
+        assert!(!line.contains("hush") && !line.contains('\n'), "{line}");
+        let line = told("jfs-uring rmr /mnt/x").unwrap();
+        assert!(line.contains("`juicefs rmr PATH` on a mount of its own"), "{line}");
+        assert_eq!(told("jfs-uring status config"), None);
+        assert_eq!(told("jfs-uring"), None);
+    }
+
+    #[test]
+    fn each_official_command_is_ours_or_named() {
+        use clap::CommandFactory;
+        let cli = super::super::args::Cli::command();
+        let official = "format config quota tier destroy gc fsck restore dump load version status \
+            stats profile info debug summary changelog mount umount gateway webdav bench objbench \
+            mdtest warmup rmr sync clone compact printsid";
+        for verb in official.split_whitespace() {
+            let ours = cli.find_subcommand(verb).is_some();
+            let named = ELSEWHERE.iter().any(|(name, ..)| *name == verb);
+            assert!(ours != named, "{verb}: ours {ours}, named {named}");
+        }
     }
 
     #[test]

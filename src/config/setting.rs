@@ -12,6 +12,8 @@ use super::secret;
 
 /// The client version this one stands in for when a volume names versions.
 const COMPATIBLE: (u64, u64, u64) = (1, 4, 1);
+/// The first client version that knows access control lists.
+const ACL_VERSION: (u64, u64, u64) = (1, 2, 0);
 /// Newest metadata version that is understood.
 const META_VERSION_MAX: u64 = 1;
 
@@ -67,13 +69,26 @@ pub enum SecretKey {
     Secret,
     /// Of keys for a limited time.
     SessionToken,
+    /// The private key of encrypted objects, in PEM.
+    Encrypt,
 }
 
 impl SecretKey {
+    const ALL: [Self; 3] = [Self::Secret, Self::SessionToken, Self::Encrypt];
+
     fn name(self) -> &'static str {
         match self {
             Self::Secret => "SecretKey",
             Self::SessionToken => "SessionToken",
+            Self::Encrypt => "EncryptKey",
+        }
+    }
+
+    /// That it cannot be used: a secret is stored anew, the key of objects that exist cannot be.
+    fn lost(self, why: &'static str, why_and_cure: &'static str) -> Refusal {
+        match self {
+            Self::Secret | Self::SessionToken => Refusal::Secret(self.name(), why),
+            Self::Encrypt => Refusal::EncryptKey(why_and_cure),
         }
     }
 }
@@ -110,6 +125,9 @@ pub enum Refusal {
          or `juicefs config`"
     )]
     Secret(&'static str, &'static str),
+    /// The private key of encrypted objects cannot be used; with the cure.
+    #[error("objects of the volume are encrypted, and its private key cannot be read: {0}")]
+    EncryptKey(&'static str),
     /// A feature that is only safe to read.
     #[error(
         "not supported yet by jfs-uring for writing: {0}; mount with --read-only, or use the official client"
@@ -220,9 +238,8 @@ impl Setting {
     /// # Errors
     /// When the volume seals in a way that is not known here.
     pub fn set_secret(&mut self, key: SecretKey, text: &str) -> Result<(), Refusal> {
-        let others = [SecretKey::Secret, SecretKey::SessionToken]
-            .iter()
-            .any(|other| *other != key && !self.text(other.name()).is_empty());
+        let others =
+            SecretKey::ALL.iter().any(|other| *other != key && !self.text(other.name()).is_empty());
         let sealed = self.flag(KEY_ENCRYPTED);
         if text.is_empty() || (others && !sealed) {
             // Among secrets in the clear, which old clients wrote, one that is sealed is not read.
@@ -245,18 +262,40 @@ impl Setting {
             return Ok(text.to_owned());
         }
         if text == "removed" {
-            return Err(Refusal::Secret(key.name(), "it was removed, as `juicefs dump` does"));
+            return Err(key.lost(
+                "it was removed, as `juicefs dump` does",
+                "it was removed, as `juicefs dump` does; take it from a dump with --keep-secret-key",
+            ));
         }
         self.check_seal(key)?;
         let opened = secret::open(self.uuid(), text);
-        opened.ok_or(Refusal::Secret(key.name(), "it was not sealed for this volume"))
+        opened.ok_or_else(|| {
+            key.lost(
+                "it was not sealed for this volume",
+                "it was not sealed for this volume; put EncryptKey and UUID of the same setting back",
+            )
+        })
     }
 
     fn check_seal(&self, key: SecretKey) -> Result<(), Refusal> {
-        match self.text("EncryptAlgo") {
-            "sm4gcm" => Err(Refusal::Secret(key.name(), "it is sealed with SM4")),
+        match self.encrypt_algo() {
+            "sm4gcm" => Err(key.lost(
+                "it is sealed with SM4",
+                "it is sealed with SM4, which is not supported yet by jfs-uring; \
+                 use the official client (juicefs mount) for this volume",
+            )),
             _ => Ok(()),
         }
+    }
+
+    /// Whether objects are encrypted, with the secret [`SecretKey::Encrypt`].
+    pub fn encrypted(&self) -> bool {
+        !self.text(SecretKey::Encrypt.name()).is_empty()
+    }
+
+    /// How they are; has a value on volumes in the clear, too.
+    pub fn encrypt_algo(&self) -> &str {
+        self.text("EncryptAlgo")
     }
 
     /// Key for the object store; empty when the machine's own are used.
@@ -321,6 +360,21 @@ impl Setting {
         self.flag("HashPrefix")
     }
 
+    /// Nodes may have access control lists.
+    pub fn acl(&self) -> bool {
+        self.flag("EnableACL")
+    }
+
+    /// Nodes may have access control lists from now on, for good: clients that know none are kept
+    /// away, as the official client does it.
+    pub fn enable_acl(&mut self) {
+        self.set("EnableACL", true);
+        let least = parse_version(self.text("MinClientVersion"));
+        if least.is_none_or(|least| least < ACL_VERSION) {
+            self.set("MinClientVersion", "1.2.0-A");
+        }
+    }
+
     /// Days that deleted files stay; 0 without trash.
     pub fn trash_days(&self) -> u64 {
         self.number("TrashDays")
@@ -334,6 +388,11 @@ impl Setting {
     /// Limit in inodes, 0 for none.
     pub fn inodes(&self) -> u64 {
         self.number("Inodes")
+    }
+
+    /// Whether directories have statistics.
+    pub fn dir_stats(&self) -> bool {
+        self.flag("DirStats")
     }
 
     /// Whether this client may serve the volume.
@@ -352,9 +411,6 @@ impl Setting {
         if parse_version(most).is_some_and(|most| most < COMPATIBLE) {
             return Err(Refusal::MaxVersion(most.to_owned()));
         }
-        if !self.text("EncryptKey").is_empty() {
-            return Err(Refusal::Feature("encryption of objects"));
-        }
         if self.shards() > SHARDS_MAX {
             return Err(Refusal::Feature("a bucket in more than 256 shards"));
         }
@@ -363,9 +419,6 @@ impl Setting {
         }
         if self.flag("UserGroupQuota") && !read_only {
             return Err(Refusal::OnlyReadable("user and group quotas"));
-        }
-        if self.flag("EnableACL") && !read_only {
-            return Err(Refusal::OnlyReadable("POSIX ACLs"));
         }
         Ok(())
     }
@@ -443,14 +496,32 @@ mod tests {
             "allowed maximum version: 1.0.0; please use an older client"
         );
         assert!(reason("refuse-meta-version").starts_with("incompatible metadata version: 99"));
-        assert!(reason("refuse-encrypt").contains("encryption"));
+        for name in ["refuse-encrypt", "refuse-encrypt-passphrase"] {
+            assert_eq!(fixture(name).check(false), Ok(()), "{name}");
+            assert!(fixture(name).encrypted());
+        }
+        assert!(!fixture("plain").encrypted());
         assert_eq!(fixture("refuse-shards").check(false), Ok(()));
         let mut many = fixture("refuse-shards");
         many.set("Shards", 257);
         assert!(many.check(true).unwrap_err().to_string().contains("256 shards"));
         assert!(reason("refuse-changelog").contains("change log"));
         assert_eq!(fixture("refuse-changelog").check(true), Ok(()));
+        assert!(reason("quota-acl").contains("user and group quotas"));
+        assert!(fixture("quota-acl").acl() && fixture("quota-acl").check(true) == Ok(()));
         assert!(matches!(Setting::parse("{}"), Err(Refusal::NotAVolume(_))));
+    }
+
+    #[test]
+    fn lists_keep_clients_away_that_know_none() {
+        let mut setting = Setting::new("v", "u", "file", "/b/");
+        assert!(!setting.acl());
+        setting.enable_acl();
+        assert!(setting.to_json().contains("\"MinClientVersion\": \"1.2.0-A\""));
+        assert_eq!((setting.acl(), setting.check(false)), (true, Ok(())));
+        setting.set("MinClientVersion", "1.3.0-A");
+        setting.enable_acl();
+        assert!(setting.to_json().contains("\"MinClientVersion\": \"1.3.0-A\""));
     }
 
     #[test]

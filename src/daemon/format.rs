@@ -36,6 +36,10 @@ pub struct FormatPlan {
     pub block_size_kib: Option<u32>,
     /// `none`, `lz4` or `zstd`.
     pub compression: Option<String>,
+    /// Text of the private key that objects are encrypted with.
+    pub encrypt_key: Option<String>,
+    /// How they are encrypted.
+    pub encrypt_algo: Option<String>,
     /// Objects below two hex digits.
     pub hash_prefix: bool,
     /// Days in the trash.
@@ -44,6 +48,8 @@ pub struct FormatPlan {
     pub capacity_bytes: Option<u64>,
     /// Limit in inodes.
     pub inodes: Option<u64>,
+    /// Nodes may have access control lists, for good.
+    pub acl: bool,
     /// Overwrite the settings of a volume that exists.
     pub force: bool,
     /// Leave a volume that exists as it is.
@@ -191,7 +197,13 @@ fn fresh(plan: &FormatPlan) -> Result<Setting, Failure> {
     if let Some(class) = &plan.storage_class {
         setting.set_storage_class(class);
     }
+    if let Some(algo) = &plan.encrypt_algo {
+        setting.set("EncryptAlgo", algo.as_str());
+    }
     set_keys(&mut setting, &with_env(plan))?;
+    if let Some(key) = &plan.encrypt_key {
+        setting.set_secret(SecretKey::Encrypt, key)?;
+    }
     set_limits(&mut setting, plan);
     Ok(setting)
 }
@@ -235,6 +247,9 @@ fn set_limits(setting: &mut Setting, plan: &FormatPlan) {
             setting.set(key, value);
         }
     }
+    if plan.acl {
+        setting.enable_acl();
+    }
 }
 
 /// An existing volume with what may change changed; the rest only under `--force`.
@@ -266,6 +281,7 @@ fn updated(old: &Setting, plan: &FormatPlan) -> Result<Setting, Failure> {
         let (has, wanted) = (old.shards().to_string(), shards.to_string());
         return Err(fixed("--shards", &has, &wanted));
     }
+    check_same_encryption(old, plan)?;
     let mut setting = old.clone();
     let storage = plan.storage.as_deref().unwrap_or(old.storage()).to_ascii_lowercase();
     if storage != old.storage() && !plan.force {
@@ -293,6 +309,31 @@ fn updated(old: &Setting, plan: &FormatPlan) -> Result<Setting, Failure> {
     set_keys(&mut setting, plan)?;
     set_limits(&mut setting, plan);
     Ok(setting)
+}
+
+/// Objects stay as they were encrypted; who says it again is not told off.
+fn check_same_encryption(old: &Setting, plan: &FormatPlan) -> Result<(), Failure> {
+    let fixed = |flag: &str, why: &str| {
+        let cure = "leave the flag out, or make a new volume";
+        Err(Failure::failed(format!("{flag} cannot change on a volume that exists: {why}; {cure}")))
+    };
+    if let Some(key) = &plan.encrypt_key {
+        if !old.encrypted() {
+            return fixed("--encrypt-rsa-key", "its objects are not encrypted");
+        }
+        if *key != old.secret(SecretKey::Encrypt)? {
+            return fixed(
+                "--encrypt-rsa-key",
+                "its objects are encrypted with the key of another file",
+            );
+        }
+    }
+    match &plan.encrypt_algo {
+        Some(algo) if algo != old.encrypt_algo() => {
+            fixed("--encrypt-algo", &format!("it has {}", old.encrypt_algo()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether objects can be stored, read and deleted.
@@ -410,6 +451,10 @@ mod tests {
         let other = MetaUrl::Sqlite(folder.path().join("other.db"));
         assert!(format(&other, &plan("first", &bucket)).unwrap_err().text.contains("already"));
         assert!(!folder.path().join("other.db").exists(), "a refused format leaves a database");
+
+        let lists = FormatPlan { acl: true, ..plan("first", &bucket) };
+        assert!(format(&url, &lists).unwrap().acl());
+        assert!(format(&url, &plan("first", &bucket)).unwrap().acl(), "they stay");
 
         let kept = FormatPlan { no_update: true, ..plan("second", &bucket) };
         assert!(format(&url, &kept).unwrap_err().text.contains("first"));

@@ -72,6 +72,10 @@ pub fn mount(
     if !read_only && has_quotas()? {
         return Err(Refusal::OnlyReadable(DIR_QUOTAS).into());
     }
+    if volume.setting.acl() {
+        plan.serve.vfs.acl = true;
+        plan.serve.vfs.xattr = true;
+    }
     if let Some(path) = &plan.subdir {
         let root = Server::subdir(&volume.engines, volume.rules(), path, read_only)?;
         plan.serve.vfs.root = root;
@@ -112,6 +116,7 @@ fn connect(
         over_uring,
         writeback_cache: plan.writeback_cache,
         locks: true,
+        acl: plan.serve.vfs.acl,
     };
     let agreed = Session::negotiate(device, &wishes).map_err(|error| {
         Failure::failed(format!(

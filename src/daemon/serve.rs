@@ -13,14 +13,14 @@ use super::failure::Failure;
 use super::jobs::{self, Duties, Floors};
 use super::shown::config_text;
 use super::store::{Stores, device_of};
-use super::volume::session_info;
+use super::volume::{compression_of, rules_of, session_info};
 use crate::config::Setting;
 use crate::data::{Data, DataConfig, DataShared};
 use crate::fuse::Handler;
 use crate::meta::{Local, Meta, MetaShared, Rules};
 use crate::object::Layout;
 use crate::pages::Pool;
-use crate::stage::{BlockCache, CacheConfig, Compression};
+use crate::stage::{BlockCache, CacheConfig};
 use crate::types::Ino;
 use crate::uring;
 use crate::vfs::op::{Reply, Request};
@@ -95,10 +95,7 @@ impl Server {
         plan.vfs.shown = config_text(setting, &plan, point).into();
         plan.vfs.volume = setting.name().into();
         let layout = Layout::new(setting.block_size_kib(), setting.hash_prefix());
-        let compression = Compression::from_setting(setting.compression()).ok_or_else(|| {
-            let text = format!("compression {:?} is not known", setting.compression());
-            Failure::refused(text)
-        })?;
+        let compression = compression_of(setting)?;
         let cache = CacheConfig {
             folders: useful_folders(&plan.cache.blocks.folders, &stores),
             ..plan.cache.blocks.clone()
@@ -109,6 +106,7 @@ impl Server {
         let data = DataShared::new(DataConfig {
             layout,
             compression,
+            encrypted: setting.encrypted(),
             pool: Pool::new(plan.cache.buffer_bytes),
             cache: Some(cache),
             cache_large_writes: plan.cache.large_writes,
@@ -119,12 +117,7 @@ impl Server {
             prefetch: plan.cache.prefetch,
             compacts: plan.duties.as_ref().is_some_and(|duties| duties.clean_up),
         });
-        let rules = Rules {
-            capacity: setting.capacity(),
-            inode_limit: setting.inodes(),
-            skip_dir_mtime_ns: plan.skip_dir_mtime_ns,
-            ..Rules::default()
-        };
+        let rules = Rules { skip_dir_mtime_ns: plan.skip_dir_mtime_ns, ..rules_of(setting) };
         let (root, read_only) = (plan.vfs.root, plan.vfs.read_only);
         let meta = MetaShared::new(root, read_only, setting.trash_days(), rules);
         let info = session_info(point);

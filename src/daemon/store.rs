@@ -1,7 +1,7 @@
 //! From a volume's storage and bucket to store handles for any core.
 //!
 //! Owns the choice of the store, and the order of decorators: the volume's name in front, then
-//! patience, then the rate, then the shard, and for each bucket its pace and the deadline of a try.
+//! encryption, then patience, then the rate, then the shard, and for each bucket its pace and the deadline of a try.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,9 @@ use super::failure::Failure;
 use crate::config::{SecretKey, Setting};
 use crate::limits::BUCKET_REQUESTS_MAX;
 use crate::object::{
-    Address, Deadline, FileStore, Flavour, Keys, Pace, Paced, Prefixed, Rate, Rated, Retried,
-    S3Store, SHARDS_MAX, Sharded, Store, StoreError, mem, shard_bucket,
+    Address, BadKey, Deadline, Encrypted, FileStore, Flavour, Keys, ObjectCipher, PASSPHRASE, Pace,
+    Paced, Prefixed, Rate, Rated, Retried, S3Store, SHARDS_MAX, Sharded, Store, StoreError, mem,
+    shard_bucket,
 };
 
 /// Retries where a person waits for the word whether a store works.
@@ -62,14 +63,17 @@ pub struct Place {
     /// Class of storage for new objects.
     pub storage_class: String,
     shards: u64,
+    /// On volumes with a private key.
+    cipher: Option<Arc<ObjectCipher>>,
 }
 
 impl Place {
     /// Where `setting` says.
     ///
     /// # Errors
-    /// When its secrets cannot be read.
+    /// When its secrets cannot be read, or the passphrase of its private key is not in the environment.
     pub fn of(setting: &Setting) -> Result<Self, Failure> {
+        let passphrase = std::env::var(PASSPHRASE).unwrap_or_default();
         Ok(Self {
             storage: setting.storage().to_ascii_lowercase(),
             bucket: setting.bucket().to_owned(),
@@ -81,6 +85,7 @@ impl Place {
             },
             storage_class: setting.storage_class().to_owned(),
             shards: setting.shards(),
+            cipher: cipher(setting, &passphrase)?,
         })
     }
 
@@ -149,6 +154,26 @@ impl Place {
     }
 }
 
+/// What the objects of a volume with a private key are sealed with.
+fn cipher(setting: &Setting, passphrase: &str) -> Result<Option<Arc<ObjectCipher>>, Failure> {
+    if !setting.encrypted() {
+        return Ok(None);
+    }
+    let pem = setting.secret(SecretKey::Encrypt)?;
+    let cipher = ObjectCipher::new(setting.encrypt_algo(), &pem, passphrase);
+    Ok(Some(Arc::new(cipher.map_err(|bad| refusal(setting, &bad))?)))
+}
+
+fn refusal(setting: &Setting, bad: &BadKey) -> Failure {
+    let text = format!("objects of the volume {:?} are encrypted: {bad}", setting.name());
+    match bad {
+        BadKey::NeedsPassphrase | BadKey::WrongPassphrase => Failure::failed(text),
+        BadKey::NoKey(_) | BadKey::Lock(_) | BadKey::Kind | BadKey::Algorithm(_) => {
+            Failure::refused(text)
+        }
+    }
+}
+
 /// One bucket, opened.
 enum Bucket {
     File { store: FileStore, path: PathBuf },
@@ -177,6 +202,7 @@ struct Opened {
     buckets: Vec<Bucket>,
     /// Name of the volume with a slash behind.
     prefix: String,
+    cipher: Option<Arc<ObjectCipher>>,
     policy: StorePolicy,
     up: Option<Arc<Rate>>,
     down: Option<Arc<Rate>>,
@@ -197,7 +223,8 @@ impl Stores {
         };
         let rate = |mbps: u64| (mbps > 0).then(|| Rate::of_mbps(mbps));
         let (up, down) = (rate(policy.upload_mbps), rate(policy.download_mbps));
-        Ok(Self(Arc::new(Opened { buckets, prefix, policy, up, down })))
+        let cipher = place.cipher.clone();
+        Ok(Self(Arc::new(Opened { buckets, prefix, cipher, policy, up, down })))
     }
 
     /// Whether stores of kind `storage` are served.
@@ -245,7 +272,7 @@ impl Stores {
     }
 
     fn handle(&self, retries: u32) -> Rc<dyn Store> {
-        let Opened { buckets, prefix, policy, up, down } = &*self.0;
+        let Opened { buckets, prefix, cipher, policy, up, down } = &*self.0;
         let mut stores: Vec<_> = buckets.iter().map(|bucket| bucket.store(policy)).collect();
         let mut store = match stores.len() {
             1 => stores.remove(0),
@@ -254,7 +281,10 @@ impl Stores {
         if up.is_some() || down.is_some() {
             store = Box::new(Rated::new(store, up.clone(), down.clone()));
         }
-        let store = Retried::new(store, retries);
+        let mut store: Box<dyn Store> = Box::new(Retried::new(store, retries));
+        if let Some(cipher) = cipher {
+            store = Box::new(Encrypted::new(store, Arc::clone(cipher)));
+        }
         Rc::new(Prefixed::new(store, prefix.clone()))
     }
 }

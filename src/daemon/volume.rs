@@ -11,6 +11,7 @@ use super::format::{FormatPlan, make};
 use super::store::{Place, StorePolicy, Stores, folder_bucket};
 use crate::config::{MetaUrl, Setting};
 use crate::meta::{Meta, MetaError, MetaShared, NewNode, Rules, Session, Who};
+use crate::stage::Compression;
 use crate::types::{FileType, Ino};
 use crate::uring;
 
@@ -49,6 +50,26 @@ pub struct Statistic {
     pub used_inodes: u64,
     /// Nodes left.
     pub available_inodes: u64,
+}
+
+/// What a volume itself demands of plans.
+pub(super) fn rules_of(setting: &Setting) -> Rules {
+    Rules {
+        capacity: setting.capacity(),
+        inode_limit: setting.inodes(),
+        acl: setting.acl(),
+        ..Rules::default()
+    }
+}
+
+/// How a volume's blocks are encoded.
+///
+/// # Errors
+/// When this client does not know.
+pub(super) fn compression_of(setting: &Setting) -> Result<Compression, Failure> {
+    Compression::from_setting(setting.compression()).ok_or_else(|| {
+        Failure::refused(format!("compression {:?} is not known", setting.compression()))
+    })
 }
 
 impl Volume {
@@ -99,11 +120,7 @@ impl Volume {
 
     /// What the volume itself demands of plans.
     pub fn rules(&self) -> Rules {
-        Rules {
-            capacity: self.setting.capacity(),
-            inode_limit: self.setting.inodes(),
-            ..Rules::default()
-        }
+        rules_of(&self.setting)
     }
 
     /// Sessions and usage.

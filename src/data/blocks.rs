@@ -126,7 +126,8 @@ impl Data {
                 return Ok(page);
             }
             // Who is about to have the whole block is worth waiting for.
-            let seekable = self.shared.config.compression.seekable();
+            let config = &self.shared.config;
+            let seekable = config.compression.seekable() && !config.encrypted;
             if seekable && !self.shared.flights.is_flying(key) {
                 let bytes = self.get(key, u64::from(off), len as usize).await?;
                 if bytes.len() == len as usize {

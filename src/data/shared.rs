@@ -35,6 +35,8 @@ pub struct DataConfig {
     pub layout: Layout,
     /// How blocks are encoded.
     pub compression: Compression,
+    /// The store encrypts objects, so that a part of one costs all of it.
+    pub encrypted: bool,
     /// The hard budget of bytes that are written and not yet stored.
     pub pool: Arc<Pool>,
     /// Blocks kept near; without it every read goes to the store.

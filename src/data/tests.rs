@@ -165,6 +165,7 @@ impl World {
         let shared = DataShared::new(DataConfig {
             layout: Layout::new(64, false),
             compression,
+            encrypted: false,
             cache,
             cache_large_writes: false,
             pool: Pool::new(pool_bytes),
@@ -670,6 +671,7 @@ fn cores_share_files_and_wake_each_other() {
     let shared = DataShared::new(DataConfig {
         layout: Layout::new(64, false),
         compression: Compression::None,
+        encrypted: false,
         cache: None,
         cache_large_writes: false,
         pool: Pool::new(16 * PAGE_BYTES),

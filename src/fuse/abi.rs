@@ -56,6 +56,9 @@ pub mod opcode {
     pub const TMPFILE: u32 = 51;
 }
 
+/// In a SETXATTR: the caller may not keep set-group-id on the node.
+pub const SETXATTR_ACL_KILL_SGID: u32 = 1;
+
 /// What the kernel offers and this client takes, in INIT.
 pub mod init {
     #![allow(missing_docs)] // the kernel's names
@@ -64,6 +67,7 @@ pub mod init {
     pub const POSIX_LOCKS: u64 = 1 << 1;
     pub const ATOMIC_O_TRUNC: u64 = 1 << 3;
     pub const BIG_WRITES: u64 = 1 << 5;
+    pub const DONT_MASK: u64 = 1 << 6;
     pub const FLOCK_LOCKS: u64 = 1 << 10;
     pub const AUTO_INVAL_DATA: u64 = 1 << 12;
     pub const DO_READDIRPLUS: u64 = 1 << 13;
@@ -71,6 +75,7 @@ pub mod init {
     pub const ASYNC_DIO: u64 = 1 << 15;
     pub const WRITEBACK_CACHE: u64 = 1 << 16;
     pub const PARALLEL_DIROPS: u64 = 1 << 18;
+    pub const POSIX_ACL: u64 = 1 << 20;
     pub const MAX_PAGES: u64 = 1 << 22;
     pub const HANDLE_KILLPRIV_V2: u64 = 1 << 28;
     pub const SETXATTR_EXT: u64 = 1 << 29;

@@ -4,7 +4,7 @@
 //! transports deliver the three parts differently; here they are apart. Names are copied out of the
 //! rest, written data is not: it stays where it arrived, and travels in the request.
 
-use super::abi::opcode;
+use super::abi::{SETXATTR_ACL_KILL_SGID, opcode};
 use crate::types::{Ino, Name, Time};
 use crate::vfs::op::{Caller, LockRange, Op, Payload, Request, SetAttr, SetTime};
 
@@ -278,9 +278,10 @@ fn extended(code: u32, ino: Ino, mut fixed: Fields<'_>, mut rest: &[u8]) -> Resu
     Ok(match code {
         opcode::SETXATTR => {
             let (len_bytes, flags) = (fixed.u32()? as usize, fixed.u32()?);
+            let drops_group_id = fixed.u32()? & SETXATTR_ACL_KILL_SGID != 0;
             let name = name(rest)?;
             let value = rest.get(..len_bytes).ok_or(libc::EINVAL)?.into();
-            Op::Setxattr { ino, name, value, flags }
+            Op::Setxattr { ino, name, value, flags, drops_group_id }
         }
         opcode::GETXATTR => Op::Getxattr { ino, len_bytes: fixed.u32()?, name: name(rest)? },
         opcode::LISTXATTR => Op::Listxattr { ino, len_bytes: fixed.u32()? },

@@ -26,6 +26,8 @@ pub struct Wishes {
     pub writeback_cache: bool,
     /// fcntl(2) and flock(2) locks are asked from us; otherwise they are local to this machine.
     pub locks: bool,
+    /// The kernel evaluates access control lists, and leaves the umask to us.
+    pub acl: bool,
 }
 
 /// Largest write the kernel sends without raising `fs.fuse.max_pages_limit`.
@@ -38,6 +40,7 @@ impl Default for Wishes {
             over_uring: true,
             writeback_cache: false,
             locks: true,
+            acl: false,
         }
     }
 }
@@ -100,6 +103,9 @@ fn wanted(wishes: &Wishes) -> u64 {
     }
     if wishes.writeback_cache {
         flags |= init::WRITEBACK_CACHE;
+    }
+    if wishes.acl {
+        flags |= init::POSIX_ACL | init::DONT_MASK;
     }
     if wishes.over_uring {
         flags |= init::OVER_IO_URING;
@@ -170,6 +176,9 @@ mod tests {
         let offer = Offer::parse(&message(45, u64::MAX)).unwrap();
         assert_eq!((offer.unique, offer.minor, offer.flags), (2, 45, u64::MAX));
         let taken = offer.flags & wanted(&Wishes::default());
+        assert_eq!(taken & (init::POSIX_ACL | init::DONT_MASK), 0);
+        let acl = offer.flags & wanted(&Wishes { acl: true, ..Wishes::default() });
+        assert_eq!(acl, taken | init::POSIX_ACL | init::DONT_MASK);
         assert!(taken & init::OVER_IO_URING != 0 && taken & init::WRITEBACK_CACHE == 0);
         let out = reply(&offer, taken, WRITE_BYTES_LIMIT);
         assert_eq!(out.len(), 80);

@@ -6,6 +6,8 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use super::acl::Rule;
+use super::scan::{Page, Table};
 use super::txn::{Commit, Counter, Delayed, Key, Outcome, Value};
 use crate::types::{Attr, FileType, Ino, Name, SliceId};
 
@@ -65,6 +67,17 @@ pub struct UnusedSlices {
     pub slices: Vec<(SliceId, u32)>,
     /// What to ask on with for the next page; `None` after the last one.
     pub next: Option<u64>,
+}
+
+/// A page of the volume's rules of access control.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AclRules {
+    /// They, by ascending id.
+    pub rules: Vec<(u32, Rule)>,
+    /// No other rule has an id up to this.
+    pub told_to: u32,
+    /// Others have a greater one.
+    pub more: bool,
 }
 
 /// What an engine is, without any password.
@@ -143,6 +156,20 @@ pub trait Engine {
         now: i64,
         period: i64,
     ) -> Local<'_, Result<bool, EngineError>>;
+
+    /// About `limit` rows of a table: the first page for 0, others for what the one before says.
+    /// Records that cannot be read are rows too, so that a check sees what else there is.
+    fn scan(&self, table: Table, from: u64, limit: usize) -> Local<'_, Result<Page, EngineError>>;
+
+    /// How many references a slice has for which no count is kept.
+    fn unkept_slice_ref(&self) -> i64;
+
+    /// Rules of access control with an id greater than `after`: one page, of which an id may be
+    /// missing that another client is about to write.
+    fn acl_rules(&self, after: u32) -> Local<'_, Result<AclRules, EngineError>>;
+
+    /// Store a rule of access control under an id of its own, not 0, also where there is one like it.
+    fn add_acl_rule(&self, rule: Rule) -> Local<'_, Result<u32, EngineError>>;
 
     /// Whether directories have quotas.
     fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>>;

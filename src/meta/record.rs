@@ -172,12 +172,13 @@ pub fn decode_delayed(bytes: &[u8]) -> Result<Vec<(SliceId, u32)>, RecordError> 
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn unhex(text: &str) -> Vec<u8> {
+    /// Bytes in hex digits; white space does not count.
+    pub(in crate::meta) fn unhex(text: &str) -> Vec<u8> {
         let text: String = text.split_whitespace().collect();
         (0..text.len())
             .step_by(2)

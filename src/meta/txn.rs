@@ -3,6 +3,7 @@
 //! Owns plain data only; every engine gives it the same meaning (`meta::conformance`).
 //! Does not own any rule of POSIX (`meta::plan`) nor any engine's bytes (`meta::record`).
 
+use super::acl::Rule;
 use crate::types::{Attr, FileType, Ino, Name, SliceId, SliceRecord, Time};
 
 /// The volume-wide counters, by JuiceFS's logical name.
@@ -55,6 +56,8 @@ pub enum Key {
     Flocks(Ino),
     /// All holders of POSIX locks of an inode.
     Plocks(Ino),
+    /// The rule of access control that has this id.
+    Acl(u32),
 }
 
 /// The answer to a [`Key`], of the same name. Absent things are `None`, empty or zero.
@@ -88,6 +91,8 @@ pub enum Value {
     Flocks(Vec<Flock>),
     /// For `Plocks`.
     Plocks(Vec<Plock>),
+    /// For `Acl`.
+    Acl(Option<Rule>),
 }
 
 /// Who holds a lock: a session and the kernel's owner number.

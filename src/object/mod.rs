@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
+mod crypt;
 mod deadline;
 mod fault;
 mod file;
@@ -22,6 +23,7 @@ use std::pin::Pin;
 
 use crate::pages::Page;
 
+pub use crypt::{BadKey, Encrypted, ObjectCipher, PASSPHRASE};
 pub use deadline::Deadline;
 pub use fault::{Faults, Faulty};
 pub use file::FileStore;

@@ -31,6 +31,8 @@ pub struct VfsConfig {
     pub capability: bool,
     /// `security.selinux` among them (`--enable-selinux`).
     pub selinux: bool,
+    /// Access control lists, a setting of the volume; they want `xattr`.
+    pub acl: bool,
     /// The inode flags of chattr(1) (`--enable-ioctl`).
     pub ioctl: bool,
     /// Nothing may be changed.
@@ -60,6 +62,7 @@ impl Default for VfsConfig {
             xattr: false,
             capability: false,
             selinux: false,
+            acl: false,
             ioctl: false,
             read_only: false,
             list_trash: true,

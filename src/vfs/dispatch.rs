@@ -156,8 +156,8 @@ impl Vfs {
                 self.setlk(Wish { handle, owner, range, flock }, wait, unique).await
             }
             Op::Statfs { .. } => self.statfs().await,
-            Op::Setxattr { ino, name, value, flags } => {
-                self.setxattr(ino, &name, &value, flags).await
+            Op::Setxattr { ino, name, value, flags, drops_group_id } => {
+                self.setxattr(ino, &name, &value, flags, drops_group_id).await
             }
             Op::Getxattr { ino, name, len_bytes } => self.getxattr(ino, &name, len_bytes).await,
             Op::Listxattr { ino, len_bytes } => self.listxattr(ino, len_bytes).await,

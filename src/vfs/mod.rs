@@ -2,6 +2,7 @@
 //!
 //! Does not know transports or wire layouts; speaks `op` upward, plans and engines downward.
 
+mod acl;
 mod atime;
 mod attr;
 mod changes;

@@ -207,6 +207,7 @@ pub enum Op {
         name: Name,
         value: Box<[u8]>,
         flags: u32,
+        drops_group_id: bool,
     },
     Getxattr {
         ino: Ino,

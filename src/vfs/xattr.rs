@@ -1,7 +1,10 @@
 //! Extended attributes: limits and which names are served; the rest is metadata's.
 
+use std::rc::Rc;
+
 use rustix::io::Errno;
 
+use super::acl;
 use super::dispatch::Vfs;
 use super::error::Done;
 use super::op::Reply;
@@ -10,17 +13,30 @@ use crate::limits::{XATTR_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
 use crate::types::Ino;
 
 impl Vfs {
-    pub(super) async fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], flags: u32) -> Done {
+    pub(super) async fn setxattr(
+        self: &Rc<Self>,
+        ino: Ino,
+        name: &[u8],
+        value: &[u8],
+        flags: u32,
+        drops_group_id: bool,
+    ) -> Done {
         self.changes_xattr(ino, name)?;
         if value.len() > XATTR_VALUE_BYTES_MAX {
             return Err(Errno::RANGE.into());
+        }
+        if let Some(kind) = acl::kind_of(name) {
+            return self.set_acl(ino, kind, Some(value), drops_group_id).await;
         }
         self.meta.setxattr(ino, name, value, flags).await?;
         Ok(Reply::Ok)
     }
 
-    pub(super) async fn removexattr(&self, ino: Ino, name: &[u8]) -> Done {
+    pub(super) async fn removexattr(self: &Rc<Self>, ino: Ino, name: &[u8]) -> Done {
         self.changes_xattr(ino, name)?;
+        if let Some(kind) = acl::kind_of(name) {
+            return self.set_acl(ino, kind, None, false).await;
+        }
         self.meta.removexattr(ino, name).await?;
         Ok(Reply::Ok)
     }
@@ -29,6 +45,9 @@ impl Vfs {
         self.good_xattr(name)?;
         if ino >= Ino::VIRTUAL || !self.serves(name) {
             return Err(Errno::NODATA.into());
+        }
+        if let Some(kind) = acl::kind_of(name) {
+            return self.get_acl(ino, kind, room_bytes).await;
         }
         fitting(self.meta.getxattr(ino, name).await?, room_bytes)
     }
@@ -44,6 +63,13 @@ impl Vfs {
         for name in self.meta.listxattr(ino).await? {
             list.extend_from_slice(&name);
             list.push(0);
+        }
+        if self.config.acl {
+            let (attr, _) = self.attr(ino).await?;
+            for name in acl::names(&attr) {
+                list.extend_from_slice(name);
+                list.push(0);
+            }
         }
         fitting(list.into(), room_bytes)
     }
@@ -70,14 +96,13 @@ impl Vfs {
         match name {
             b"security.capability" => self.config.capability,
             b"security.selinux" => self.config.selinux,
-            b"system.posix_acl_access" | b"system.posix_acl_default" => false,
-            _ => true,
+            _ => self.config.acl || acl::kind_of(name).is_none(),
         }
     }
 }
 
 /// The value, its length where the caller has no room yet, ERANGE where it has too little.
-fn fitting(value: Box<[u8]>, room_bytes: u32) -> Done {
+pub(super) fn fitting(value: Box<[u8]>, room_bytes: u32) -> Done {
     if room_bytes == 0 {
         return Ok(Reply::XattrSize(value.len() as u32));
     }

@@ -156,7 +156,7 @@ fn a_read_only_mount_changes_nothing() {
             Op::Unlink { dir: Ino::ROOT, name: name() },
             Op::Setattr { ino, set },
             Op::Setattr { ino, set: SetAttr { size: Some(0), ..SetAttr::default() } },
-            Op::Setxattr { ino, name: (*b"user.x").into(), value, flags: 0 },
+            Op::Setxattr { ino, name: (*b"user.x").into(), value, flags: 0, drops_group_id: false },
             lock(ino, reader, 1, (0, 9, 0)),
         ];
         for change in changes {

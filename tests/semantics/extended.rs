@@ -10,7 +10,7 @@ const CREATE: u32 = 1;
 const REPLACE: u32 = 2;
 
 fn set(ino: Ino, name: &[u8], value: &[u8], flags: u32) -> Op {
-    Op::Setxattr { ino, name: name.into(), value: value.into(), flags }
+    Op::Setxattr { ino, name: name.into(), value: value.into(), flags, drops_group_id: false }
 }
 
 fn get(ino: Ino, name: &[u8], len_bytes: u32) -> Op {

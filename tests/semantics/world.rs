@@ -93,6 +93,7 @@ impl Volume {
         let shared = DataShared::new(DataConfig {
             layout,
             compression: Compression::None,
+            encrypted: false,
             pool: Pool::new(8 << 20),
             cache: Some(BlockCache::open(&cache, "semantics", layout).expect("memory only")),
             cache_large_writes: false,

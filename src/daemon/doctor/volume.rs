@@ -7,6 +7,7 @@ use crate::config::{DIR_QUOTAS, MetaUrl, Refusal};
 use crate::daemon::volume::Volume;
 use crate::daemon::{Failure, Overrides, StorePolicy, check_storage};
 use crate::meta::Description;
+use crate::object::PASSPHRASE;
 use crate::uring;
 
 const TURNS: usize = 20;
@@ -97,7 +98,10 @@ fn objects(volume: &Volume) -> Finding {
         }
         Err(failure) => {
             let bucket = volume.setting.bucket();
-            let cure = format!("mkdir -p {bucket} && chown $(id -u) {bucket} && df -h {bucket}");
+            let cure = match failure.text.contains(PASSPHRASE) {
+                true => format!("read -rs {PASSPHRASE}; export {PASSPHRASE}"),
+                false => format!("mkdir -p {bucket} && chown $(id -u) {bucket} && df -h {bucket}"),
+            };
             Finding::bad(what, failure.text, cure)
         }
     }

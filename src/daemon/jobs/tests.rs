@@ -61,6 +61,7 @@ impl World {
         let data = DataShared::new(DataConfig {
             layout: self.layout,
             compression: Compression::None,
+            encrypted: false,
             pool: Pool::new(1 << 20),
             cache: None,
             cache_large_writes: false,

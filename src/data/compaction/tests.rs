@@ -42,6 +42,7 @@ impl World<'_> {
         let shared = DataShared::new(DataConfig {
             layout: Layout::new(64, false),
             compression: Compression::Lz4,
+            encrypted: false,
             pool: Pool::new(8 << 20),
             cache: None,
             cache_large_writes: false,

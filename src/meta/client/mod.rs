@@ -2,6 +2,7 @@
 //!
 //! Owns id ranges, the session and the retry loop. Rules are `plan`'s, storage is `engine`'s.
 
+mod acl;
 mod content;
 mod counts;
 mod garbage;
@@ -34,6 +35,7 @@ use super::txn::{Commit, Counter, Expect, Key, Outcome, Value};
 use crate::metrics::{Sheet, Sheets};
 use crate::stdx::now;
 use crate::types::{Attr, FileType, Ino};
+use acl::Rulebook;
 use counts::Counts;
 use seen::Seen;
 
@@ -57,6 +59,7 @@ pub struct MetaShared {
     rules: Mutex<Rules>,
     seen: Seen,
     counts: Sheets<Counts>,
+    rulebook: Rulebook,
     root: Ino,
     read_only: bool,
 }
@@ -73,6 +76,7 @@ impl MetaShared {
             rules: Mutex::new(rules),
             seen: Seen::default(),
             counts: Sheets::default(),
+            rulebook: Rulebook::default(),
             root,
             read_only,
         })
@@ -225,6 +229,12 @@ impl Meta {
             None => (self.fetch(keys).await?, false),
         };
         while let Some(key) = ask(&values) {
+            if let Key::Acl(id) = key
+                && let Some(rule) = self.shared.rulebook.rule(id)
+            {
+                values.push(Value::Acl(Some((*rule).clone())));
+                continue;
+            }
             let key = std::slice::from_ref(&key);
             match guess(key) {
                 Some(more) => {
@@ -241,6 +251,11 @@ impl Meta {
     async fn fetch(&self, keys: &[Key]) -> Result<Vec<Value>, MetaError> {
         let found = self.asking(self.engine.fetch(keys)).await?;
         self.shared.seen.fetched(keys, &found);
+        for (key, value) in keys.iter().zip(&found) {
+            if let (Key::Acl(id), Value::Acl(Some(rule))) = (key, value) {
+                self.shared.rulebook.learn(*id, rule.clone());
+            }
+        }
         Ok(found)
     }
 

@@ -2,9 +2,11 @@
 
 use rustix::io::Errno;
 
+use super::acl::rule_in;
 use super::{Meta, entry_in, found_in, node_in, now};
 use crate::limits::ANCESTORS_MAX;
 use crate::meta::engine::DirEntry;
+use crate::meta::plan::acl::{OrRule, Permissions, default_for, permissions};
 use crate::meta::plan::create::{NewNode, create, create_unnamed};
 use crate::meta::plan::remove::{Fate, Removed, rmdir, trash_key, unlink};
 use crate::meta::plan::rename::{EXCHANGE, Ends, Manner, NO_REPLACE, Side, above, rename};
@@ -58,6 +60,11 @@ fn ends<'a>(
         from: Side { dir, parent: node_in(&found[0])?, name },
         to: Side { dir: new_dir, parent: node_in(&found[2])?, name: new_name },
     })
+}
+
+/// The default list that a new node in a directory begins with, to be asked for.
+fn default_key(new: &NewNode, parent: &Value) -> Option<Key> {
+    default_for(new, node_in(parent).ok()?).map(Key::Acl)
 }
 
 impl Meta {
@@ -141,17 +148,27 @@ impl Meta {
     ) -> Result<Made, MetaError> {
         let keys = [Key::Node(dir), Key::Entry(dir, name.into())];
         let rules = self.shared.rules();
-        let made = self
-            .decide_warm(&keys, |found| {
+        let ask = |found: &[Value]| match found {
+            [parent, _] => default_key(new, parent),
+            _ => None,
+        };
+        let made = self.with_rules(async || {
+            let done = self.decide_asking(&keys, ask, |found| {
                 let parent = node_in(&found[0])?;
                 if found[1] != Value::Entry(None) {
                     return Err(Errno::EXIST);
                 }
-                create((dir, parent), name, ino, new, who, &rules, now())
-                    .map(|(commit, attr)| (Some(commit), attr))
-            })
-            .await?;
-        let (attr, nodes) = made;
+                let given = match self.permissions(new, parent, found.get(2))? {
+                    Ok(given) => given,
+                    Err(rule) => return Ok((None, Err(rule))),
+                };
+                create((dir, parent), name, (ino, given), new, who, &rules, now())
+                    .map(|(commit, attr)| (Some(commit), Ok(attr)))
+            });
+            let (planned, nodes) = done.await?;
+            Ok(planned.map(|attr| (attr, nodes)))
+        });
+        let (attr, nodes) = made.await?;
         self.shared.seen.node(ino, &attr);
         self.shared.seen.name(dir, name, new.kind, ino);
         Ok(Made { ino, attr, dir: self.returned(dir, nodes) })
@@ -171,13 +188,34 @@ impl Meta {
         self.writable()?;
         let (dir, ino) = (self.real(dir), self.next_inode().await?);
         let rules = self.shared.rules();
-        let made = self
-            .decide([Key::Node(dir)], |found| {
-                create_unnamed((dir, node_in(&found[0])?), ino, new, who, &rules, now())
-                    .map(|(commit, attr)| (Some(commit), attr))
-            })
-            .await?;
-        Ok((ino, made.0))
+        let ask = |found: &[Value]| match found {
+            [parent] => default_key(new, parent),
+            _ => None,
+        };
+        let made = self.with_rules(async || {
+            let done = self.decide_asking([Key::Node(dir)], ask, |found| {
+                let parent = node_in(&found[0])?;
+                let given = match self.permissions(new, parent, found.get(1))? {
+                    Ok(given) => given,
+                    Err(rule) => return Ok((None, Err(rule))),
+                };
+                create_unnamed((dir, parent), (ino, given), new, who, &rules, now())
+                    .map(|(commit, attr)| (Some(commit), Ok(attr)))
+            });
+            Ok(done.await?.0)
+        });
+        Ok((ino, made.await?))
+    }
+
+    /// Permissions of a new node where `default` tells the directory's default list.
+    fn permissions(
+        &self,
+        new: &NewNode,
+        parent: &Attr,
+        default: Option<&Value>,
+    ) -> Result<OrRule<Permissions>, Errno> {
+        let default = default.map(rule_in).transpose()?;
+        Ok(permissions(new, parent, default, |rule| self.shared.rulebook.id(rule)))
     }
 
     /// Take away the name of a non-directory; `is_open` tells whether this mount has it open. With

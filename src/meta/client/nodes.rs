@@ -2,6 +2,7 @@
 
 use rustix::io::Errno;
 
+use super::acl::rule_in;
 use super::{Meta, node_in, now};
 use crate::meta::engine::EngineError;
 use crate::meta::plan::attr::{Atime, Wanted, setattr, touch};
@@ -26,6 +27,8 @@ pub struct Usage {
 /// What a volume without limits reports as its size at least: 1 PiB, 10 Mi inodes.
 const UNLIMITED_BYTES: u64 = 1 << 50;
 const UNLIMITED_INODES: u64 = 10 << 20;
+/// Permission bits of the trash, whatever is stored.
+const TRASH_MODE: u16 = 0o555;
 
 impl Usage {
     /// Size of the volume in bytes as the real client reports it.
@@ -65,6 +68,8 @@ impl Meta {
             {
                 Ok(made_up(ino))
             }
+            // A volume that was loaded from a dump may hold it without any permission.
+            Ok(attr) if ino == Ino::TRASH => Ok(Attr { mode: TRASH_MODE, ..attr }),
             done => done,
         }
     }
@@ -72,15 +77,32 @@ impl Meta {
     /// Change attributes other than the length; the attributes afterwards.
     pub async fn setattr(&self, ino: Ino, wanted: &Wanted) -> Result<Attr, MetaError> {
         let ino = self.real(ino);
-        let done = self.decide_warm([Key::Node(ino)], |found| {
-            let node = node_in(&found[0])?;
-            Ok(match setattr(ino, node, wanted, now())? {
-                Some((commit, after)) => (Some(commit), after),
-                None => (None, node.clone()),
-            })
-        });
-        let (planned, nodes) = done.await?;
-        Ok(self.afterwards(ino, nodes, planned))
+        let ask = |found: &[Value]| match (found, wanted.mode) {
+            ([Value::Node(Some(node))], Some(_)) if node.access_acl != 0 => {
+                Some(Key::Acl(node.access_acl))
+            }
+            _ => None,
+        };
+        self.with_rules(async || {
+            let done = self.decide_asking([Key::Node(ino)], ask, |found| {
+                let node = node_in(&found[0])?;
+                let mut access_acl = node.access_acl;
+                if let (Some(rule), Some(mode)) = (found.get(1), wanted.mode) {
+                    let rule = rule_in(rule)?.with_mode(mode);
+                    match self.shared.rulebook.id(&rule) {
+                        Some(id) => access_acl = id,
+                        None => return Ok((None, Err(rule))),
+                    }
+                }
+                Ok(match setattr(ino, node, wanted, access_acl, now())? {
+                    Some((commit, after)) => (Some(commit), Ok(after)),
+                    None => (None, Ok(node.clone())),
+                })
+            });
+            let (planned, nodes) = done.await?;
+            Ok(planned.map(|planned| self.afterwards(ino, nodes, planned)))
+        })
+        .await
     }
 
     /// Move the access time if that is due; whether it was.
@@ -283,5 +305,5 @@ impl Meta {
 
 fn made_up(ino: Ino) -> Attr {
     let time = Time { sec: now().sec, nsec: 0 };
-    Attr::new(FileType::Dir, if ino == Ino::TRASH { 0o555 } else { 0o777 }, time)
+    Attr::new(FileType::Dir, if ino == Ino::TRASH { TRASH_MODE } else { 0o777 }, time)
 }

@@ -1,5 +1,6 @@
 //! Operations on engines that outlive a mount, held against what is recounted.
 
+mod acls;
 mod ends;
 mod holes;
 mod lives;

@@ -5,11 +5,13 @@
 //! first inode handed out, parents of an inode with one name, counts of slices nobody refers to)
 //! nothing is asserted.
 
+mod acls;
 mod agreement;
 mod changes;
 mod contents;
 mod crowds;
 mod expects;
+mod scans;
 mod sessions;
 
 use std::rc::Rc;
@@ -43,7 +45,9 @@ pub(super) async fn conforms(engine: Rc<dyn Engine>) {
     changes::check(&*engine).await;
     contents::check(&*engine).await;
     sessions::check(&*engine).await;
+    acls::check(&*engine).await;
     crowds::check(&engine).await;
+    scans::check(&*engine).await;
 }
 
 /// Ids are handed out in ranges that end with the answer. The first inode of all is 1 or 2: nobody

@@ -6,6 +6,7 @@
 //! bound, and it goes with the process.
 
 mod apply;
+mod scan;
 mod volume;
 
 #[cfg(test)]
@@ -16,7 +17,11 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::volume::Volume;
-use super::engine::{Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices};
+use super::acl::Rule;
+use super::engine::{
+    AclRules, Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices,
+};
+use super::scan::{Page, Table};
 use super::txn::{Commit, Counter, Delayed, Key, Outcome, Value};
 use crate::types::{Attr, Ino};
 
@@ -138,6 +143,22 @@ impl Engine for MemEngine {
         period: i64,
     ) -> Local<'_, Result<bool, EngineError>> {
         done(self.0.volume().win_job(name, now, period))
+    }
+
+    fn scan(&self, table: Table, from: u64, limit: usize) -> Local<'_, Result<Page, EngineError>> {
+        done(self.0.volume().scan(table, from, limit))
+    }
+
+    fn unkept_slice_ref(&self) -> i64 {
+        0
+    }
+
+    fn acl_rules(&self, after: u32) -> Local<'_, Result<AclRules, EngineError>> {
+        done(self.0.volume().acl_rules(after))
+    }
+
+    fn add_acl_rule(&self, rule: Rule) -> Local<'_, Result<u32, EngineError>> {
+        done(self.0.volume().add_acl_rule(rule))
     }
 
     fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>> {

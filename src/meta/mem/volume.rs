@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-use crate::meta::engine::{DirEntry, Session, UnusedSlices};
+use crate::meta::acl::Rule;
+use crate::meta::engine::{AclRules, DirEntry, Session, UnusedSlices};
 use crate::meta::txn::{Counter, Delayed, Flock, Key, LockOwner, Plock, Value};
 use crate::types::{Attr, FileType, Ino, Name, SliceId, SliceRecord};
 
@@ -51,6 +52,8 @@ pub(super) struct Volume {
     pub sustained: Table<u64, BTreeSet<Ino>>,
     /// Length and unix seconds of deleted files.
     pub queue: Table<Ino, (u64, i64)>,
+    /// Rules of access control; the first has the id 1.
+    pub acl_rules: Vec<Rule>,
     counters: [i64; 6],
     jobs: Table<&'static str, i64>,
 }
@@ -72,6 +75,7 @@ impl Default for Volume {
             sessions: BTreeMap::new(),
             sustained: Table::default(),
             queue: Table::default(),
+            acl_rules: Vec::new(),
             counters: [0; 6],
             jobs: Table::default(),
         };
@@ -155,6 +159,10 @@ impl Volume {
                 let whole = |(owner, records): (_, &[u8])| Plock { owner, records: records.into() };
                 Value::Plocks(self.plocks(*ino).map(whole).collect())
             }
+            Key::Acl(id) => {
+                let at = (*id as usize).checked_sub(1);
+                Value::Acl(at.and_then(|at| self.acl_rules.get(at)).cloned())
+            }
         }
     }
 
@@ -167,6 +175,17 @@ impl Volume {
             attr: if with_attr { self.nodes.get(ino).cloned() } else { None },
         };
         names.map(entry).collect()
+    }
+
+    pub(super) fn acl_rules(&self, after: u32) -> AclRules {
+        let rules: Vec<_> =
+            (1..).zip(self.acl_rules.iter().cloned()).skip(after as usize).collect();
+        AclRules { told_to: after.max(self.acl_rules.len() as u32), rules, more: false }
+    }
+
+    pub(super) fn add_acl_rule(&mut self, rule: Rule) -> u32 {
+        self.acl_rules.push(rule);
+        self.acl_rules.len() as u32
     }
 
     /// A session's locks go, and itself when it keeps nothing open.

@@ -2,6 +2,7 @@
 
 use rustix::io::Errno;
 
+use super::set_node;
 use crate::meta::txn::{Commit, Expect, Mutation, NodeField, Patch, SetNode};
 use crate::types::{Attr, FLAG_IMMUTABLE, FileType, Ino, Time};
 
@@ -51,11 +52,13 @@ pub(in crate::meta) fn touch(ino: Ino, node: &Attr, atime: Atime, now: Time) -> 
     })
 }
 
-/// The commit, or `None` when nothing changes; the node as it will be.
+/// The commit, or `None` when nothing changes; the node as it will be. `access_acl` is the id of its
+/// access list with the new permission bits, if it has one.
 pub(in crate::meta) fn setattr(
     ino: Ino,
     node: &Attr,
     wanted: &Wanted,
+    access_acl: u32,
     now: Time,
 ) -> Result<Option<(Commit, Attr)>, Errno> {
     if node.parent > Ino::TRASH || node.flags & FLAG_IMMUTABLE != 0 && wanted.flags.is_none() {
@@ -66,6 +69,7 @@ pub(in crate::meta) fn setattr(
     after.gid = wanted.gid.unwrap_or(node.gid);
     after.flags = wanted.flags.unwrap_or(node.flags);
     after.mode = mode_after(node, wanted);
+    after.access_acl = access_acl;
     after.atime = wanted.atime.unwrap_or(node.atime);
     after.mtime = wanted.mtime.unwrap_or(node.mtime);
     let asked = wanted.uid.is_some() || wanted.gid.is_some() || wanted.mode.is_some();
@@ -81,6 +85,7 @@ pub(in crate::meta) fn setattr(
         atime: wanted.atime,
         mtime: wanted.mtime,
         ctime: Some(now),
+        acl: (access_acl != node.access_acl).then_some((access_acl, node.default_acl)),
         ..SetNode::default()
     };
     let relied = vec![
@@ -88,13 +93,9 @@ pub(in crate::meta) fn setattr(
         NodeField::Uid(node.uid),
         NodeField::Gid(node.gid),
         NodeField::Flags(node.flags),
+        NodeField::Acl(node.access_acl, node.default_acl),
     ];
-    let commit = Commit {
-        expects: vec![Expect::NodeFields(ino, relied)],
-        mutations: vec![Mutation::Set(ino, set)],
-        returns: vec![ino],
-    };
-    Ok(Some((commit, after)))
+    Ok(Some((set_node(ino, relied, set), after)))
 }
 
 /// chown and writes clear suid, and sgid where the group may execute.

@@ -2,6 +2,7 @@
 
 use rustix::io::Errno;
 
+use super::acl::Permissions;
 use super::{Rules, Who, accepts_names, count_child, relied_on, touch_dir};
 use crate::meta::txn::{Commit, Counter, Expect, Mutation, NodeField};
 use crate::types::{Attr, FLAG_SKIP_TRASH, FileType, Ino, Name, Time};
@@ -21,19 +22,19 @@ pub struct NewNode {
     pub target: Option<Name>,
 }
 
-/// Make `ino` as `name` in `dir`; the commit and the node it makes.
+/// Make `ino` as `name` in `dir` with these permissions; the commit and the node it makes.
 pub(in crate::meta) fn create(
     (dir, parent): (Ino, &Attr),
     name: &[u8],
-    ino: Ino,
+    (ino, permissions): (Ino, Permissions),
     new: &NewNode,
     who: Who,
     rules: &Rules,
     now: Time,
 ) -> Result<(Commit, Attr), Errno> {
     accepts_names(parent)?;
-    let node = node_of((dir, parent), new, who, now);
-    let mut relied = relied_on(parent);
+    let node = node_of((dir, parent), new, permissions, who, now);
+    let mut relied = inherited(parent, rules);
     if parent.mode & 0o2000 != 0 {
         relied.push(NodeField::Gid(parent.gid));
     }
@@ -69,7 +70,7 @@ pub(in crate::meta) fn create(
 /// link; the commit and the node it makes.
 pub(in crate::meta) fn create_unnamed(
     (dir, parent): (Ino, &Attr),
-    ino: Ino,
+    (ino, permissions): (Ino, Permissions),
     new: &NewNode,
     who: Who,
     rules: &Rules,
@@ -79,9 +80,9 @@ pub(in crate::meta) fn create_unnamed(
     if rules.sid == 0 || new.kind != FileType::File {
         return Err(Errno::OPNOTSUPP);
     }
-    let node = Attr { nlink: 0, ..node_of((dir, parent), new, who, now) };
+    let node = Attr { nlink: 0, ..node_of((dir, parent), new, permissions, who, now) };
     let expects = vec![
-        Expect::NodeFields(dir, relied_on(parent)),
+        Expect::NodeFields(dir, inherited(parent, rules)),
         Expect::Room {
             space: 4096,
             inodes: 1,
@@ -98,11 +99,25 @@ pub(in crate::meta) fn create_unnamed(
     Ok((Commit { expects, mutations, returns: vec![] }, node))
 }
 
-fn node_of((dir, parent): (Ino, &Attr), new: &NewNode, who: Who, now: Time) -> Attr {
+/// Fields of a directory that a new node in it relies on.
+fn inherited(parent: &Attr, rules: &Rules) -> Vec<NodeField> {
+    let mut relied = relied_on(parent);
+    if rules.acl || parent.default_acl != 0 {
+        relied.push(NodeField::Acl(parent.access_acl, parent.default_acl));
+    }
+    relied
+}
+
+fn node_of(
+    (dir, parent): (Ino, &Attr),
+    new: &NewNode,
+    permissions: Permissions,
+    who: Who,
+    now: Time,
+) -> Attr {
     let inherits_group = parent.mode & 0o2000 != 0;
     let is_dir = new.kind == FileType::Dir;
-    let mut mode =
-        if new.kind == FileType::Symlink { 0o777 } else { new.mode & 0o7777 & !new.umask };
+    let mut mode = permissions.mode;
     if inherits_group && is_dir {
         mode |= 0o2000;
     }
@@ -123,8 +138,8 @@ fn node_of((dir, parent): (Ino, &Attr), new: &NewNode, who: Who, now: Time) -> A
         },
         rdev: new.rdev,
         parent: dir,
-        access_acl: 0,
-        default_acl: 0,
+        access_acl: permissions.access_acl,
+        default_acl: permissions.default_acl,
         tier: parent.tier,
     }
 }

@@ -3,6 +3,7 @@
 //! Owns the order of checks, the errno of each refusal and what a change touches
 //! (docs/formats/juicefs.md). Does no I/O and asks no clock: the time is an argument.
 
+pub(super) mod acl;
 pub(super) mod attr;
 pub(super) mod compact;
 pub(super) mod content;
@@ -16,8 +17,10 @@ mod tests;
 
 use rustix::io::Errno;
 
-use super::txn::{Commit, Counter, Expect, Mutation, NodeField, Patch};
-use crate::types::{Attr, FLAG_APPEND, FLAG_IMMUTABLE, FileType, Ino, Time, charged_bytes};
+use super::txn::{Commit, Counter, Expect, Mutation, NodeField, Patch, SetNode};
+use crate::types::{
+    Attr, FLAG_APPEND, FLAG_IMMUTABLE, FileType, Ino, Time, charged_bytes, child_stats,
+};
 
 /// Who asks, for the checks that the kernel leaves to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub struct Rules {
     pub inode_limit: u64,
     /// A directory whose mtime is younger keeps its times (`--skip-dir-mtime`).
     pub skip_dir_mtime_ns: u64,
+    /// Nodes may have access control lists (`EnableACL`).
+    pub acl: bool,
     /// Today's trash folder, when deletions go there.
     pub trash: Option<Ino>,
     /// Session id of this mount, 0 without one.
@@ -104,10 +109,19 @@ pub(super) fn relied_on(dir: &Attr) -> Vec<NodeField> {
     vec![NodeField::Mode(dir.kind, dir.mode), NodeField::Flags(dir.flags)]
 }
 
+/// The commit that sets fields of one node, as long as those it relies on stay.
+pub(super) fn set_node(ino: Ino, relied: Vec<NodeField>, set: SetNode) -> Commit {
+    Commit {
+        expects: vec![Expect::NodeFields(ino, relied)],
+        mutations: vec![Mutation::Set(ino, set)],
+        returns: vec![ino],
+    }
+}
+
 /// What the statistics of a directory count for one child: data length, space, inodes.
 pub(super) fn counted(attr: &Attr) -> (i64, i64, i64) {
-    let length = if attr.kind == FileType::File { attr.length as i64 } else { 0 };
-    (length, charged_bytes(attr.kind, attr.length), 1)
+    let [length, space, inodes] = child_stats(attr.kind, attr.length);
+    (length, space, inodes)
 }
 
 /// Count a child in (`sign` 1) or out (-1) of a directory.

@@ -21,12 +21,16 @@ fn new(kind: FileType, mode: u16) -> NewNode {
     NewNode { kind, mode, umask: 0o022, rdev: 0, target: None }
 }
 
+fn permitted(mode: u16) -> acl::Permissions {
+    acl::Permissions { mode, access_acl: 0, default_acl: 0 }
+}
+
 #[test]
 fn a_setgid_directory_gives_its_group() {
     let (_, made) = create(
         (Ino(5), &dir(0o2775)),
         b"d",
-        Ino(9),
+        (Ino(9), permitted(0o755)),
         &new(FileType::Dir, 0o777),
         WHO,
         &Rules::default(),
@@ -37,7 +41,7 @@ fn a_setgid_directory_gives_its_group() {
     let (_, made) = create(
         (Ino(5), &dir(0o775)),
         b"f",
-        Ino(9),
+        (Ino(9), permitted(0o644)),
         &new(FileType::File, 0o666),
         WHO,
         &Rules::default(),
@@ -51,7 +55,8 @@ fn a_setgid_directory_gives_its_group() {
 fn directories_refuse_names() {
     let rules = Rules::default();
     let made = |parent: &Attr| {
-        create((Ino(5), parent), b"f", Ino(9), &new(FileType::File, 0o644), WHO, &rules, NOW).err()
+        let made = (Ino(9), permitted(0o644));
+        create((Ino(5), parent), b"f", made, &new(FileType::File, 0o644), WHO, &rules, NOW).err()
     };
     assert_eq!(made(&file(7)), Some(Errno::NOTDIR));
     assert_eq!(made(&Attr { flags: FLAG_IMMUTABLE, ..dir(0o777) }), Some(Errno::PERM));

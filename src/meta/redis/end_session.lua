@@ -1,5 +1,5 @@
--- Ends a session: its locks, and where it keeps nothing open its records and its clients'
--- sequences. ARGV: session id, unix seconds.
+-- Ends a session: its locks, and where it keeps nothing open its records, and if it is the caller's
+-- own its clients' sequences. ARGV: session id, unix seconds, 1 if the caller serves the session.
 -- KEYS: allSessions, sessionInfos, sessions (of old clients), hash of clients' sequences.
 -- Gives the inodes the session keeps open.
 local sid, own = ARGV[1], ARGV[1] .. '_'
@@ -19,14 +19,25 @@ if #kept > 0 then return kept end
 redis.call('ZREM', KEYS[1], sid)
 redis.call('HDEL', KEYS[2], sid)
 redis.call('ZREM', KEYS[3], sid)
--- Clients whose session another client has ended, or that had none (commands), go when begun a day
--- ago: nobody sends a batch for so long.
+-- A client whose session another client has ended may only have been away, with a batch that is
+-- applied and not answered: its sequence stays a day longer, for nobody sends a batch for so long.
+-- So do those of clients without a session (commands), which tell when they began.
+local today, marks, done = tonumber(ARGV[2]), {}, {}
 for _, field in ipairs(redis.call('HKEYS', KEYS[4])) do
   local session, begun = string.match(field, '^(%d+)_%x+_(%d+)')
-  if session == sid then
-    redis.call('HDEL', KEYS[4], field)
-  elseif not redis.call('ZSCORE', KEYS[1], session or '') and (tonumber(begun) or 0) < tonumber(ARGV[2]) - 86400 then
-    redis.call('HDEL', KEYS[4], field)
+  if string.match(field, '^%d+_ended$') then
+    marks[#marks + 1] = field
+  elseif not session or session == sid and ARGV[3] == '1' or session == '0' and tonumber(begun) < today - 86400 then
+    done[#done + 1] = field
+  elseif session ~= '0' and not redis.call('ZSCORE', KEYS[1], session) then
+    local mark = session .. '_ended'
+    redis.call('HSETNX', KEYS[4], mark, today)
+    if tonumber(redis.call('HGET', KEYS[4], mark)) < today - 86400 then done[#done + 1] = field end
   end
 end
+for _, mark in ipairs(marks) do
+  local old = tonumber(redis.call('HGET', KEYS[4], mark)) < today - 86400
+  if old or redis.call('ZSCORE', KEYS[1], string.match(mark, '^%d+')) then done[#done + 1] = mark end
+end
+for _, field in ipairs(done) do redis.call('HDEL', KEYS[4], field) end
 return kept

@@ -2,6 +2,7 @@
 
 use redis::Value as Reply;
 
+use super::acl;
 use super::keys;
 use super::link::Link;
 use super::reply::{self, damaged, strange};
@@ -120,6 +121,7 @@ fn ask(asked: &mut Asked, key: &Key, scripts: &Hashes) {
             ask_tries(asked, &[(*ino, *start, page_end(*start, *end))], scripts);
         }
         Key::SliceRef(id, size) => add(&[b"HGET", name, keys::slice(*id, *size).as_bytes()]),
+        Key::Acl(id) => add(&[b"HGET", name, id.to_string().as_bytes()]),
         Key::XattrNames(_) => add(&[b"HKEYS", name]),
         Key::Parents(_) | Key::Flocks(_) | Key::Plocks(_) => add(&[b"HGETALL", name]),
     }
@@ -138,6 +140,7 @@ fn name_of(key: &Key) -> String {
         Key::Counter(counter) => keys::counter(*counter).to_owned(),
         Key::Flocks(ino) => keys::flocks(*ino),
         Key::Plocks(ino) => keys::plocks(*ino),
+        Key::Acl(_) => keys::ACL.to_owned(),
     }
 }
 
@@ -170,6 +173,10 @@ fn value(key: &Key, reply: Reply) -> Result<Value, EngineError> {
         Key::Counter(_) => Value::Counter(reply::number(name, reply)?.unwrap_or(0)),
         Key::Flocks(_) => Value::Flocks(flocks(name, reply)?),
         Key::Plocks(_) => Value::Plocks(plocks(name, reply)?),
+        Key::Acl(id) => {
+            let bytes = reply::bytes(name, reply)?;
+            Value::Acl(bytes.map(|bytes| acl::rule(*id, &bytes)).transpose()?)
+        }
     })
 }
 
@@ -284,6 +291,19 @@ async fn search_chunks(link: &Link, ino: Ino) -> Result<Vec<u32>, EngineError> {
         }
         cursor = next;
     }
+}
+
+/// One page of a hash (HSCAN) or a sorted set (ZSCAN), of about `count` pairs.
+pub(super) async fn scanned(
+    link: &Link,
+    command: &str,
+    key: &str,
+    cursor: &[u8],
+    count: usize,
+) -> Result<(Vec<u8>, Vec<Vec<u8>>), EngineError> {
+    let count = count.to_string();
+    let words = [command.as_bytes(), key.as_bytes(), cursor, b"COUNT", count.as_bytes()];
+    page(key, link.call(&words).await?)
 }
 
 /// A page of a scan: the cursor of the next one, and what is on it.

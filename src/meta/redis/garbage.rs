@@ -10,18 +10,6 @@ use crate::meta::txn::Delayed;
 /// Pages of a scan in one answer: others get their turn.
 const PAGES: usize = 64;
 
-/// One page of a hash.
-async fn scan(
-    link: &Link,
-    key: &str,
-    cursor: &[u8],
-    count: usize,
-) -> Result<(Vec<u8>, Vec<Vec<u8>>), EngineError> {
-    let count = count.to_string();
-    let words: [&[u8]; 5] = [b"HSCAN", key.as_bytes(), cursor, b"COUNT", count.as_bytes()];
-    fetch::page(key, link.call(&words).await?)
-}
-
 /// Slices whose count is below zero; `from` is the cursor of the scan. Fields that say what their
 /// absence would say are dropped on the way, as official clients do.
 pub(super) async fn unused_slices(
@@ -33,7 +21,7 @@ pub(super) async fn unused_slices(
     let mut cursor = from.to_string().into_bytes();
     let (mut slices, mut idle) = (Vec::new(), Vec::new());
     for _ in 0..PAGES {
-        let (next, items) = scan(link, key, &cursor, limit).await?;
+        let (next, items) = fetch::scanned(link, "HSCAN", key, &cursor, limit).await?;
         for pair in items.chunks_exact(2) {
             if pair[1] == b"0" {
                 idle.push(pair[0].clone());
@@ -66,7 +54,7 @@ pub(super) async fn delayed_slices(
     let key = keys::DELAYED_SLICES;
     let (mut cursor, mut found) = (b"0".to_vec(), Vec::new());
     loop {
-        let (next, items) = scan(link, key, &cursor, limit).await?;
+        let (next, items) = fetch::scanned(link, "HSCAN", key, &cursor, limit).await?;
         for pair in items.chunks_exact(2) {
             let due = keys::parse_delayed(&pair[0]).filter(|(_, at)| *at < before);
             let slices = decode_delayed(&pair[1]);

@@ -8,6 +8,10 @@ pub(super) const DELETED_FILES: &str = "delfiles";
 pub(super) const SLICE_REFS: &str = "sliceRef";
 /// Replaced slices that are put aside.
 pub(super) const DELAYED_SLICES: &str = "delSlices";
+/// Rules of access control by id, and the last id handed out.
+pub(super) const ACL: &str = "acl";
+/// See [`ACL`].
+pub(super) const ACL_MAX_ID: &str = "aclMaxId";
 /// Expiry of each session.
 pub(super) const SESSIONS: &str = "allSessions";
 pub(super) const SESSION_INFOS: &str = "sessionInfos";
@@ -80,6 +84,13 @@ pub(super) fn delayed(by: SliceId, at: i64) -> String {
 pub(super) fn parse_delayed(field: &[u8]) -> Option<(SliceId, i64)> {
     let (by, at) = std::str::from_utf8(field).ok()?.split_once('_')?;
     Some((by.parse().ok()?, at.parse().ok()?))
+}
+
+/// A member of the queue of deleted files: inode and length. One of another form is of a client before
+/// 1.0, which queues it anew itself.
+pub(super) fn parse_queued(member: &[u8]) -> Option<(Ino, u64)> {
+    let (ino, length) = std::str::from_utf8(member).ok()?.split_once(':')?;
+    Some((Ino(ino.parse().ok()?), length.parse().ok()?))
 }
 
 pub(super) fn counter(counter: Counter) -> &'static str {

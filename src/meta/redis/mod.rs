@@ -5,6 +5,7 @@
 //! not own POSIX rules nor the bytes of records. Everything may be sent twice: reads, and what
 //! the scripts recognise.
 
+mod acl;
 mod batch;
 mod fetch;
 mod garbage;
@@ -13,6 +14,7 @@ mod link;
 mod list;
 mod pack;
 mod reply;
+mod scan;
 mod script;
 mod session;
 mod target;
@@ -28,7 +30,11 @@ use std::sync::Arc;
 use self::batch::Committer;
 use self::link::{Link, Shared};
 use self::target::Target;
-use super::engine::{Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices};
+use super::acl::Rule;
+use super::engine::{
+    AclRules, Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices,
+};
+use super::scan::{Page, Table};
 use super::txn::{Commit, Counter, Delayed, Key, Outcome, Value};
 use crate::types::{Attr, Ino};
 
@@ -149,6 +155,23 @@ impl Engine for RedisEngine {
         period: i64,
     ) -> Local<'_, Result<bool, EngineError>> {
         Box::pin(session::win_job(&self.link, name, now, period))
+    }
+
+    fn scan(&self, table: Table, from: u64, limit: usize) -> Local<'_, Result<Page, EngineError>> {
+        Box::pin(scan::page(&self.link, table, from, limit))
+    }
+
+    fn unkept_slice_ref(&self) -> i64 {
+        // A field counts those beyond the first.
+        1
+    }
+
+    fn acl_rules(&self, after: u32) -> Local<'_, Result<AclRules, EngineError>> {
+        Box::pin(acl::rules(&self.link, after))
+    }
+
+    fn add_acl_rule(&self, rule: Rule) -> Local<'_, Result<u32, EngineError>> {
+        Box::pin(async move { acl::add(&self.link, &rule).await })
     }
 
     fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>> {

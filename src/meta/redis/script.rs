@@ -14,9 +14,10 @@ pub(super) enum Script {
     EndSession,
     WinJob,
     TidyRefs,
+    AddAcl,
 }
 
-const TEXTS: [&str; 7] = [
+const TEXTS: [&str; 8] = [
     include_str!("commit.lua"),
     include_str!("lookup.lua"),
     include_str!("chunks.lua"),
@@ -24,6 +25,7 @@ const TEXTS: [&str; 7] = [
     include_str!("end_session.lua"),
     include_str!("win_job.lua"),
     include_str!("tidy_refs.lua"),
+    include_str!("add_acl.lua"),
 ];
 
 /// The hashes of all scripts; the same on every server.

@@ -71,7 +71,8 @@ pub(super) async fn put(link: &Link, session: &Session) -> Result<(), EngineErro
 
 pub(super) async fn end(link: &Link, sid: u64) -> Result<Vec<Ino>, EngineError> {
     let scripts = link.scripts().await?;
-    let words: [&[u8]; 9] = [
+    let own = link.shared.sid.load(Ordering::Acquire) == sid;
+    let words: [&[u8]; 10] = [
         b"EVALSHA",
         scripts.of(Script::EndSession),
         b"4",
@@ -81,12 +82,15 @@ pub(super) async fn end(link: &Link, sid: u64) -> Result<Vec<Ino>, EngineError> 
         keys::SEQUENCES.as_bytes(),
         &sid.to_string().into_bytes(),
         &now().sec.to_string().into_bytes(),
+        if own { b"1" } else { b"0" },
     ];
     let reply = link.call(&words).await?;
-    // What this mount still commits is no session's.
-    let _ = link.shared.sid.compare_exchange(sid, 0, Ordering::AcqRel, Ordering::Acquire);
     let key = &keys::sustained(sid);
     let kept = reply::byte_list(key, reply)?;
+    if own && kept.is_empty() {
+        // What this mount still commits is no session's.
+        let _ = link.shared.sid.compare_exchange(sid, 0, Ordering::AcqRel, Ordering::Acquire);
+    }
     kept.iter().map(|ino| reply::parsed(key, ino).map(Ino)).collect()
 }
 
@@ -130,13 +134,7 @@ pub(super) async fn queued_files(
         limit.as_bytes(),
     ];
     let members = reply::byte_list(key, link.call(&words).await?)?;
-    // Members of another form are of clients before 1.0, which queue them anew themselves.
-    let queued = members.iter().filter_map(|member| {
-        let at = member.iter().position(|byte| *byte == b':')?;
-        let ino = reply::parsed(key, &member[..at]).ok()?;
-        Some((Ino(ino), reply::parsed(key, &member[at + 1..]).ok()?))
-    });
-    Ok(queued.collect())
+    Ok(members.iter().filter_map(|member| keys::parse_queued(member)).collect())
 }
 
 pub(super) async fn win_job(

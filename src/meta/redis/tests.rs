@@ -3,5 +3,7 @@
 mod alike;
 pub(super) mod basics;
 mod outage;
+mod points;
+mod proxy;
 pub(crate) mod server;
 mod suite;

@@ -4,10 +4,12 @@
 //! core finds the connection free applies everything queued in one transaction (no thread of its
 //! own: a wake across cores costs more than the transaction). Does not own POSIX rules.
 
+mod acl;
 mod apply;
 mod open;
 mod room;
 mod rows;
+mod scan;
 mod schema;
 
 #[cfg(test)]
@@ -23,7 +25,11 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use self::room::{Gauge, Room};
-use super::engine::{Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices};
+use super::acl::Rule;
+use super::engine::{
+    AclRules, Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices,
+};
+use super::scan::{Page, Table};
 use super::txn::{Commit, Counter, Delayed, Key, Outcome, Value};
 use crate::stdx::{Sender, oneshot};
 use crate::types::{Attr, FileType, Ino};
@@ -245,6 +251,7 @@ fn fetch_one(base: &Connection, key: &Key) -> rusqlite::Result<Value> {
         Key::Counter(counter) => Value::Counter(rows::counter(base, *counter)?),
         Key::Flocks(ino) => Value::Flocks(rows::flocks(base, *ino)?),
         Key::Plocks(ino) => Value::Plocks(rows::plocks(base, *ino)?),
+        Key::Acl(id) => Value::Acl(acl::rule(base, *id)?),
     })
 }
 
@@ -498,6 +505,22 @@ impl Engine for SqliteEngine {
                 .execute(params![name, now, period])?;
             Ok(changed > 0)
         }))
+    }
+
+    fn scan(&self, table: Table, from: u64, limit: usize) -> Local<'_, Result<Page, EngineError>> {
+        self.read(move |base| scan::page(base, table, from, limit))
+    }
+
+    fn unkept_slice_ref(&self) -> i64 {
+        0
+    }
+
+    fn acl_rules(&self, after: u32) -> Local<'_, Result<AclRules, EngineError>> {
+        self.read(move |base| acl::rules(base, after))
+    }
+
+    fn add_acl_rule(&self, rule: Rule) -> Local<'_, Result<u32, EngineError>> {
+        Box::pin(self.with(move |base| acl::add(base, &rule)))
     }
 
     fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>> {

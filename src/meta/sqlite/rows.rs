@@ -30,7 +30,7 @@ fn conversion(column: usize, error: impl std::error::Error + Send + Sync + 'stat
 }
 
 /// A damaged row, as an error of the column; whoever knows the row names it by [`at`].
-fn damaged(column: usize, reason: String) -> Error {
+pub(super) fn damaged(column: usize, reason: String) -> Error {
     conversion(column, Damage { row: String::new(), reason })
 }
 

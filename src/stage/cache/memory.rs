@@ -38,10 +38,12 @@ pub(super) struct Hit {
 
 impl Memory {
     pub(super) fn new(config: &CacheConfig, clock: Clock) -> Self {
+        // Before folders memory holds what is used now, whatever stays on disk. In strict order of
+        // use, as what was read ahead waits here for its reader: it is younger than what that
+        // reader has done with, but of two blocks drawn at random it may well be the older one.
         let eviction = match config.eviction {
-            // In front of folders memory holds what is used now, whatever stays on disk.
-            Eviction::None if !config.folders.is_empty() => Eviction::TwoRandom,
-            eviction => eviction,
+            Eviction::None if config.folders.is_empty() => Eviction::None,
+            Eviction::None | Eviction::Lru | Eviction::TwoRandom => Eviction::Lru,
         };
         Self {
             limit_bytes: config.memory_bytes,
@@ -143,7 +145,7 @@ mod tests {
             let (blocks, bytes) = memory.held();
             assert!(blocks == id.min(10) && bytes <= memory.limit_bytes);
         }
-        assert_eq!(memory.get(&key(50, 1000)).map(|hit| hit.block[999]).unwrap_or(50), 50);
+        assert_eq!(memory.get(&key(50, 1000)).map(|hit| hit.block[999]), Some(50));
         memory.insert(key(99, 20_000), Page::from_vec(vec![0; 20_000]));
         assert!(memory.get(&key(99, 20_000)).is_none(), "larger than everything");
         assert_eq!(memory.held().0, 10);
@@ -160,6 +162,20 @@ mod tests {
         let (none, _) = memory(3, Eviction::None);
         fill(&none, 1..=5);
         assert!((1..=3).all(|id| none.get(&key(id, 1000)).is_some()) && none.held().0 == 3);
+    }
+
+    #[test]
+    fn what_is_read_ahead_stays_until_its_reader_comes() {
+        const AHEAD: u64 = 10;
+        let (memory, clock) = memory(25, Eviction::TwoRandom);
+        fill(&memory, 1..=AHEAD);
+        for id in 1..=1000 {
+            for _piece in 0..4 {
+                clock.advance(Duration::from_millis(1));
+                assert!(memory.get(&key(id, 1000)).is_some(), "block {id}");
+            }
+            fill(&memory, id + AHEAD..=id + AHEAD);
+        }
     }
 
     #[test]

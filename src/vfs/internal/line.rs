@@ -80,7 +80,7 @@ fn arguments(op: &Op) -> String {
         Op::Link { ino, new_dir, new_name } => format!("({ino},{new_dir},{})", text(new_name)),
         Op::Open { ino, flags, .. } => format!("({ino},{flags:#x})"),
         Op::Access { ino, mask } => format!("({ino},0x{mask:X})"),
-        Op::Setxattr { ino, name, value, flags } => {
+        Op::Setxattr { ino, name, value, flags, .. } => {
             format!("({ino},{},{},{flags})", text(name), value.len())
         }
         Op::Getxattr { ino, name, len_bytes } => format!("({ino},{},{len_bytes})", text(name)),

@@ -4,7 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 use super::*;
-use crate::meta::engine::{Description, DirEntry, EngineError, Local, Session, UnusedSlices};
+use crate::meta::acl::Rule;
+use crate::meta::engine::{
+    AclRules, Description, DirEntry, EngineError, Local, Session, UnusedSlices,
+};
 use crate::meta::mem::MemBase;
 use crate::meta::plan::rename::EXCHANGE;
 use crate::meta::txn::Delayed;
@@ -106,6 +109,27 @@ impl Engine for Counting {
         period: i64,
     ) -> Local<'_, Result<bool, EngineError>> {
         self.engine.win_job(name, now, period)
+    }
+
+    fn scan(
+        &self,
+        table: crate::meta::Table,
+        from: u64,
+        limit: usize,
+    ) -> Local<'_, Result<crate::meta::Page, EngineError>> {
+        self.engine.scan(table, from, limit)
+    }
+
+    fn unkept_slice_ref(&self) -> i64 {
+        self.engine.unkept_slice_ref()
+    }
+
+    fn acl_rules(&self, after: u32) -> Local<'_, Result<AclRules, EngineError>> {
+        self.engine.acl_rules(after)
+    }
+
+    fn add_acl_rule(&self, rule: Rule) -> Local<'_, Result<u32, EngineError>> {
+        self.engine.add_acl_rule(rule)
     }
 
     fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>> {

@@ -348,7 +348,8 @@ fn sessions_end_with_their_locks_and_sequences() {
         engine.commit(changes(made)).await.unwrap();
         assert_eq!(engine.sessions().await.unwrap(), [session, other.clone()]);
         assert_eq!(line.text("HLEN Uring:seq"), "1");
-        let fields = "0_01_99 1 0_02_9999999999 1 9_03_99 1 9_03_99! 1 30_04_99 1 9_05 0001";
+        let fields = "0_01_99 1 0_02_9999999999 1 9_03_99 1 9_03_99! 1 9_ended 99 30_04_99 1 9_05 0001 \
+                      7_06_99 1 30_ended 99";
         line.text(&format!("HSET Uring:seq {fields}"));
         let mut kept = engine.end_session(3).await.unwrap();
         kept.sort_unstable();
@@ -356,7 +357,10 @@ fn sessions_end_with_their_locks_and_sequences() {
         assert_eq!(engine.sessions().await.unwrap().len(), 2);
         line.text("DEL session3");
         assert_eq!(engine.end_session(3).await.unwrap(), []);
-        assert_eq!(line.text("HKEYS Uring:seq"), "0_02_9999999999 30_04_99");
+        // A session that another client has ended is marked, its sequences stay for a day.
+        assert!(line.text("HGET Uring:seq 7_ended").parse::<i64>().unwrap() > 1_700_000_000);
+        line.text("HDEL Uring:seq 7_ended");
+        assert_eq!(line.text("HKEYS Uring:seq"), "0_02_9999999999 30_04_99 7_06_99");
         assert_eq!(engine.sessions().await.unwrap(), [other]);
         let found = engine.fetch(&[Key::Flocks(Ino(2)), Key::Plocks(Ino(2))]).await.unwrap();
         let left = Flock { owner: theirs, exclusive: false };

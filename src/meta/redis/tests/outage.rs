@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use super::basics::join_all;
 use super::server::*;
-use crate::meta::engine::{Engine, EngineError};
+use crate::meta::engine::{Engine, EngineError, Session};
 use crate::meta::redis::pack::pack;
 use crate::meta::redis::words::{Asked, Words};
 use crate::meta::redis::{RedisAddress, RedisServer};
@@ -70,6 +70,31 @@ fn a_batch_sent_twice_is_applied_once() {
     assert_eq!(send(b"0_two", b"1"), conflict, "each client has its own sequence");
     assert!(matches!(send(b"0_one", b"7"), Reply::ServerError(error) if error.code() == "STALE"));
     block_on(assert_count(&*server.engine(), 1));
+}
+
+/// A client that was away so long that another one ended its session sends its last batch again.
+#[test]
+fn a_batch_sent_again_after_the_session_was_ended_is_applied_once() {
+    let server = TestServer::start(&[]);
+    let (away, other) = (server.engine(), server.engine());
+    let session = |sid| Session { sid, expire: 1, info: "{}".into() };
+    block_on(async {
+        away.put_session(session(3)).await.unwrap();
+        other.put_session(session(4)).await.unwrap();
+        let first = away.commit(create(5)).await.unwrap();
+        assert_eq!(first, Outcome::Applied(vec![]));
+        let mut line = server.line();
+        let client = line.text("HKEYS Uring:seq");
+        assert!(client.starts_with("3_"), "{client}");
+        other.end_session(3).await.unwrap();
+        let mut all = Words::default();
+        all.add("EVAL").add(include_str!("../commit.lua")).number(1).add("Uring:seq");
+        all.add(client).number(1).add("").append(&pack(&create(5)));
+        let mut asked = Asked::default();
+        asked.command(&all);
+        assert_eq!(line.exchange(&asked.packed), Reply::BulkString(b"A".to_vec()));
+        assert_count(&*other, 1).await;
+    });
 }
 
 /// Passes bytes on to the server, and cuts each connection after so many bytes of replies.
