@@ -10,6 +10,7 @@ use jfs_uring::vfs::VfsConfig;
 use jfs_uring::vfs::op::{Caller, Op, Reply, SetAttr};
 use serde_json::{Value, json};
 
+use crate::acl;
 use crate::world::{Mount, RDONLY, RDWR, ROOT, Volume, with_config, with_mount};
 
 const DIRECT_IO: u32 = 1;
@@ -273,6 +274,29 @@ fn a_removal_asks_for_permission_and_knows_the_trash() {
         assert_eq!(kept.iter().filter(|name| name.contains("-f")).count(), 40);
         assert!(!kept.iter().any(|name| name.ends_with("-large")), "{kept:?}");
         Rc::clone(&m.vfs).drain().await;
+    });
+}
+
+#[test]
+fn a_removal_asks_the_access_control_list() {
+    with_config(acl::with_acl(), |m| async move {
+        let top = m.mkdir(Ino::ROOT, b"shared").await;
+        let named = Caller { uid: 1001, gid: 1000, pid: 0 };
+        for (list, name, end) in [
+            (acl::shared(7, 7, 0, 5, 7), b"masked", libc::EACCES as u8),
+            (acl::shared(7, 5, 7, 7, 7), b"denied", libc::EACCES as u8),
+            (acl::shared(7, 7, 0, 7, 0), b"listed", 0),
+        ] {
+            m.put(top, name, b"").await;
+            m.ok(acl::set(top, acl::ACCESS, list)).await;
+            assert_eq!(send_as(&m, named, 1002, &rmr(top, name, 0)).await.end, Err(end));
+        }
+        let stranger = Caller { uid: 1002, ..named };
+        let refused = send_as(&m, stranger, 1002, &rmr(top, b"masked", 0)).await;
+        assert_eq!(refused.end, Err(libc::EACCES as u8));
+        let mut kept = m.names(top).await;
+        kept.sort();
+        assert_eq!(kept, ["denied", "masked"]);
     });
 }
 

@@ -44,7 +44,7 @@ impl Vfs {
         workers: u16,
         job: &Rc<Job>,
     ) -> Done<()> {
-        job.may_change(&self.attr(dir).await?.0)?;
+        self.may_change(dir, job).await?;
         let (ino, attr) = self.meta.lookup(dir, &name).await?;
         if attr.kind != FileType::Dir {
             self.unlink(dir, name, job.caller).await?;
@@ -80,6 +80,16 @@ impl Vfs {
         Ok(())
     }
 
+    /// EACCES unless who asked may change the names of a directory.
+    async fn may_change(&self, dir: Ino, job: &Job) -> Done<()> {
+        let (attr, _) = self.attr(dir).await?;
+        let list = match attr.access_acl {
+            id if id != 0 && self.config.acl => Some(self.meta.acl_rule(id).await?),
+            _ => None,
+        };
+        job.may_change(&attr, list.as_ref())
+    }
+
     /// Remove the files in a directory; whether it has directories that must go first.
     async fn remove_files(
         self: &Rc<Self>,
@@ -95,7 +105,7 @@ impl Vfs {
             return Ok(false);
         }
         if level.dir != Ino::TRASH {
-            job.may_change(&self.attr(level.dir).await?.0)?;
+            self.may_change(level.dir, job).await?;
         }
         let mut removals = Vec::new();
         for entry in entries {
