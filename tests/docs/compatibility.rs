@@ -75,7 +75,8 @@ fn each_row_says_how_and_names_tests_that_exist() {
 /// Fixtures that are volumes, with what describes them.
 fn fixtures() -> BTreeMap<String, serde_json::Value> {
     let folder = fs::read_dir(root().join("tests/fixtures")).expect("fixtures");
-    let names = folder.map(|entry| entry.expect("an entry").file_name().into_string().unwrap());
+    let names = folder
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name"));
     let told = |name: String| {
         let path = root().join("tests/fixtures").join(&name).join("volume.json");
         let text = fs::read_to_string(path).ok()?;
