@@ -238,7 +238,7 @@ fn a_redis_that_was_never_there_is_told_by_address() {
         ("redis://no-such-host.invalid:7/0".into(), "no-such-host.invalid:7".into()),
     ];
     for (url, shown) in urls {
-        let engine = RedisServer::from_url(&url, None).unwrap().engine();
+        let engine = RedisServer::from_url(&url, Passwords::default()).unwrap().engine();
         let began = Instant::now();
         match block_on(engine.load_setting()) {
             Err(EngineError::Unavailable(text)) => assert!(text.contains(&shown), "{text}"),
@@ -266,7 +266,7 @@ fn host_names_are_resolved() {
     let port = listener.local_addr().unwrap().port();
     drop(listener);
     let _server = TestServer::start(&["--port", &port.to_string()]);
-    let engine = RedisServer::from_url(&format!("localhost:{port}/3"), None).unwrap().engine();
+    let engine = RedisServer::from_url(&format!("localhost:{port}/3"), Passwords::default()).unwrap().engine();
     block_on(async {
         create_many(&*engine, 100, 20).await;
         assert!(
