@@ -37,6 +37,14 @@ pub const FORGOTTEN_TOGETHER_MAX: usize = 512;
 pub const COMPACTIONS_MAX: usize = 4;
 /// Pieces of blocks that a compaction holds at a time; each may keep a whole block in memory.
 pub const COMPACTION_FETCHES_MAX: usize = 8;
+/// Bytes of the access log that wait for one reader; further lines are left out.
+pub const LOG_BYTES_MAX: usize = 2 << 20;
+/// Bytes of a message to `.control`; EFBIG for a longer one.
+pub const CONTROL_MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Bytes of answers that wait for a reader of `.control`; of progress no more is told then.
+pub const CONTROL_ANSWERS_BYTES_MAX: usize = 1 << 20;
+/// Warm-ups that go on without anybody waiting; one more keeps its caller waiting.
+pub const BACKGROUND_FILLS_MAX: usize = 4;
 /// Rows of metadata, and names of objects, that a check of a volume asks for at a time.
 pub const CHECK_PAGE: usize = 4096;
 /// Objects that a check of a volume reads at a time, each whole.

@@ -9,6 +9,9 @@ use jfs_uring::meta::record::{encode_entry, encode_node, encode_slice};
 use jfs_uring::object::Layout;
 use jfs_uring::types::{Attr, FileType, Ino, SliceRecord, Time};
 
+#[path = "docs/compatibility.rs"]
+mod compatibility;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -71,7 +74,8 @@ fn every_section_of_promises_ends_with_its_test() {
 
 #[test]
 fn links_lead_somewhere() {
-    let mut documents = vec![PathBuf::from("docs/semantics.md"), "docs/formats/juicefs.md".into()];
+    let pages = ["docs/semantics.md", "docs/formats/juicefs.md", "docs/compatibility.md"];
+    let mut documents = pages.map(PathBuf::from).to_vec();
     for name in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md"] {
         documents.push(name.into());
     }
@@ -123,6 +127,9 @@ fn flags(text: &str) -> BTreeSet<&str> {
     whole.filter(|flag| flag[2..].starts_with(|c: char| c.is_ascii_lowercase())).collect()
 }
 
+/// Named because it is refused, or because the official tools have it.
+const OF_OTHERS: &[&str] = &["--writeback", "--skip-trash", "--strict", "--evict", "--check"];
+
 #[test]
 fn flags_that_documents_name_exist() {
     let help: String = ["format", "mount", "umount", "doctor", "fsck"]
@@ -133,12 +140,12 @@ fn flags_that_documents_name_exist() {
         })
         .concat();
     let known = flags(&help);
-    for document in ["README.md", "docs/semantics.md", "docs/formats/juicefs.md"] {
+    for document in
+        ["README.md", "docs/semantics.md", "docs/formats/juicefs.md", "docs/compatibility.md"]
+    {
         let text = text(document);
-        // Named because it is refused.
-        let unknown: Vec<_> =
-            flags(&text).into_iter().filter(|flag| *flag != "--writeback").collect();
-        let unknown: Vec<_> = unknown.iter().filter(|flag| !known.contains(**flag)).collect();
+        let mut unknown = flags(&text);
+        unknown.retain(|flag| !known.contains(flag) && !OF_OTHERS.contains(flag));
         assert!(unknown.is_empty(), "{document} names {unknown:?}");
     }
 }

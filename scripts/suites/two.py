@@ -7,6 +7,7 @@ import os
 import random
 
 from .rig import check
+from .rows import LEFT_OUT
 
 NAMES, RENAMES, RECORDS, TURNS = 1000, 600, 400, 400
 
@@ -89,7 +90,7 @@ def _tree(point):
     """Paths below a mount, with inode, links and content."""
     found = {}
     for folder, _, names in os.walk(point):
-        for name in names:
+        for name in set(names) - ({os.fsdecode(name) for name in LEFT_OUT} if folder == point else set()):
             path = os.path.join(folder, name)
             with open(path, "rb") as source:
                 told = os.fstat(source.fileno())

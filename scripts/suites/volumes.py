@@ -9,11 +9,13 @@ from . import loader, rows, volume
 from .rig import FIXTURES, check, setting_of
 
 READ = {"redis": ("plain", "lz4", "zstd", "hash-prefix", "overwrites", "overwrites-compacted", "clone", "older",
-                  "refuse-shards", "refuse-encrypt", "refuse-encrypt-passphrase", "quota-acl"),
+                  "refuse-shards", "refuse-encrypt", "refuse-encrypt-passphrase", "refuse-changelog", "quota-acl",
+                  "trash", "sustained"),
         "sqlite": ("plain", "overwrites", "overwrites-compacted", "sqlite-plain", "sqlite-lz4", "quota-acl")}
 WRITTEN = {"redis": ("plain", "lz4", "hash-prefix", "clone", "refuse-encrypt", "refuse-encrypt-passphrase"), "sqlite": ("plain", "sqlite-plain")}
 REFUSED = {"refuse-min-version": "9.9.9", "refuse-max-version": "1.0.0", "refuse-meta-version": "metadata version",
-           "refuse-encrypt-passphrase": "JFS_RSA_PASSPHRASE"}
+           "refuse-encrypt-passphrase": "JFS_RSA_PASSPHRASE",
+           "refuse-changelog": "change log"}
 PASSPHRASE = "JFS_RSA_PASSPHRASE"
 # A key of each old and new form, its algorithm, and a compression below it.
 KEYS = {"redis": ("plain1", "aes256gcm-rsa", "none"), "sqlite": ("old-aes256", "chacha20-rsa", "lz4")}

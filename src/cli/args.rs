@@ -341,7 +341,7 @@ pub struct MountArgs {
     /// chattr(1) for append-only and immutable.
     #[arg(long)]
     pub enable_ioctl: bool,
-    /// Do not list .trash in the root.
+    /// Do not list .trash, .stats, .accesslog and .config in the root.
     #[arg(long)]
     pub hide_internal: bool,
     #[command(flatten)]

@@ -17,7 +17,6 @@ use crate::daemon::{
 use crate::fuse::WRITE_BYTES_LIMIT;
 use crate::meta::Atime;
 use crate::stage::{CacheConfig, Eviction, Verify};
-use crate::types::Ino;
 use crate::vfs::VfsConfig;
 
 /// Smallest `--buffer-size`: room for two blocks of the largest size being written.
@@ -172,7 +171,8 @@ fn vfs_config(asked: &MountArgs, read_only: bool) -> VfsConfig {
         ioctl: asked.enable_ioctl,
         read_only,
         list_trash: !asked.hide_internal && asked.subdir.is_none(),
-        root: Ino::ROOT,
+        list_internal: !asked.hide_internal,
+        ..VfsConfig::default()
     }
 }
 

@@ -30,7 +30,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("fast-statfs", LATER),
     ("network-interfaces", LATER),
     ("open-cache-limit", LATER),
-    ("metrics", LATER),
+    ("metrics", "is not built: `.stats` in the root of the mount has the numbers"),
     ("custom-labels", LATER),
     ("consul", LATER),
     ("pyroscope", "is for the official client, which is written in Go"),

@@ -4,20 +4,17 @@ use serde_json::{Value, json};
 
 use super::args::StatusArgs;
 use super::say;
-use crate::config::{MetaUrl, Setting};
+use crate::config::MetaUrl;
 use crate::daemon::{Failure, Volume};
 use crate::meta::Session;
 use crate::stdx::calendar::rfc3339;
 use crate::types::Time;
 
-/// Settings that hold secrets.
-const SECRETS: &[&str] = &["SecretKey", "SessionToken", "EncryptKey"];
-
 pub fn run(asked: &StatusArgs) -> Result<(), Failure> {
     let volume = Volume::open(MetaUrl::parse(&asked.meta_url)?)?;
     let (sessions, statistic) = volume.look()?;
     let shown = json!({
-        "Setting": setting(&volume.setting),
+        "Setting": volume.setting.without_secrets(),
         "Sessions": sessions.iter().map(session).collect::<Vec<_>>(),
         "Statistic": {
             "UsedSpace": statistic.used_bytes,
@@ -28,18 +25,6 @@ pub fn run(asked: &StatusArgs) -> Result<(), Failure> {
     });
     let text = serde_json::to_string_pretty(&shown);
     say(&text.map_err(|error| Failure::failed(error.to_string()))?)
-}
-
-fn setting(setting: &Setting) -> Value {
-    let mut shown: Value = serde_json::from_str(&setting.to_json()).unwrap_or(Value::Null);
-    for secret in SECRETS {
-        if let Some(value) = shown.get_mut(secret)
-            && value.as_str() != Some("")
-        {
-            *value = "removed".into();
-        }
-    }
-    shown
 }
 
 fn session(session: &Session) -> Value {
@@ -57,14 +42,6 @@ fn session(session: &Session) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn secrets_are_not_shown() {
-        let text = r#"{"Name":"v","UUID":"u","SecretKey":"hush","EncryptKey":"","Bucket":"b"}"#;
-        let shown = setting(&Setting::parse(text).unwrap());
-        assert_eq!(shown["SecretKey"], "removed");
-        assert_eq!((&shown["EncryptKey"], &shown["Bucket"]), (&"".into(), &"b".into()));
-    }
 
     #[test]
     fn sessions_have_the_real_clients_fields() {

@@ -93,6 +93,9 @@ impl SecretKey {
     }
 }
 
+/// Keys whose values nobody is shown.
+const HIDDEN: &[&str] = &["SecretKey", "SessionToken", "EncryptKey"];
+
 /// What directories with quotas are refused for.
 pub const DIR_QUOTAS: &str = "quotas of directories";
 
@@ -169,6 +172,19 @@ impl Setting {
             .expect("JSON in memory can be written");
         let text = String::from_utf8(out).expect("JSON is text");
         text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+    }
+
+    /// All of it for people and tools to see, with "removed" where secrets are.
+    pub fn without_secrets(&self) -> Value {
+        let mut shown = self.0.clone();
+        for secret in HIDDEN {
+            if let Some(value) = shown.get_mut(*secret)
+                && value.as_str() != Some("")
+            {
+                *value = "removed".into();
+            }
+        }
+        Value::Object(shown)
     }
 
     fn text(&self, key: &str) -> &str {
@@ -423,6 +439,14 @@ mod tests {
         let path = format!("{}/tests/fixtures/{name}/volume.json", env!("CARGO_MANIFEST_DIR"));
         let volume: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         Setting::parse(&volume["setting"].to_string()).unwrap()
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let text = r#"{"Name":"v","UUID":"u","SecretKey":"hush","EncryptKey":"","Bucket":"b"}"#;
+        let shown = Setting::parse(text).unwrap().without_secrets();
+        assert_eq!(shown["SecretKey"], "removed");
+        assert_eq!((&shown["EncryptKey"], &shown["Bucket"]), (&"".into(), &"b".into()));
     }
 
     #[test]

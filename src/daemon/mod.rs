@@ -15,6 +15,7 @@ mod mount;
 mod point;
 mod process;
 mod serve;
+mod shown;
 mod store;
 mod umount;
 mod volume;

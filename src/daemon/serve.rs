@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::engine::Engines;
 use super::failure::Failure;
 use super::jobs::{self, Duties, Floors};
+use super::shown::config_text;
 use super::store::{Stores, device_of};
 use super::volume::{compression_of, rules_of, session_info};
 use crate::config::Setting;
@@ -88,9 +89,11 @@ impl Server {
         setting: &Setting,
         engines: Engines,
         stores: Stores,
-        plan: ServePlan,
+        mut plan: ServePlan,
         point: &Path,
     ) -> Result<Self, Failure> {
+        plan.vfs.shown = config_text(setting, &plan, point).into();
+        plan.vfs.volume = setting.name().into();
         let layout = Layout::new(setting.block_size_kib(), setting.hash_prefix());
         let compression = compression_of(setting)?;
         let cache = CacheConfig {

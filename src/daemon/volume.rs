@@ -15,6 +15,9 @@ use crate::stage::Compression;
 use crate::types::{FileType, Ino};
 use crate::uring;
 
+/// As which client this one works, and which it is.
+pub const VERSION: &str = concat!("1.4.1+jfs-uring.", env!("CARGO_PKG_VERSION"));
+
 /// A volume that this client understands.
 pub struct Volume {
     /// Where its metadata is.
@@ -142,10 +145,9 @@ impl Volume {
 
 /// The JSON text of this process's session at `point`, as `juicefs status` reads it.
 pub fn session_info(point: &Path) -> String {
-    let version = concat!("1.4.1+jfs-uring.", env!("CARGO_PKG_VERSION"));
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let info: Value = json!({
-        "Version": version,
+        "Version": VERSION,
         "HostName": host,
         "MountPoint": point.display().to_string(),
         "MountTime": crate::stdx::calendar::rfc3339(crate::stdx::now()),

@@ -201,7 +201,11 @@ impl Data {
     async fn get(&self, key: BlockKey, off: u64, most: usize) -> Result<Vec<u8>, StoreError> {
         let _permit = self.shared.downloads.take().await;
         let name = self.shared.config.layout.name(key);
-        let (mut bytes, count) = self.store.get(name, off, pages::buffer(most)).await?;
+        let begun = self.counts.get.begin();
+        let got = self.store.get(name, off, pages::buffer(most)).await;
+        self.counts.get.end(begun);
+        let (mut bytes, count) = self.counted(got)?;
+        self.counts.get_bytes.add(count as u64);
         bytes.truncate(count);
         Ok(bytes)
     }

@@ -103,7 +103,7 @@ impl Data {
             cache.remove(&key);
         }
         let name = self.shared.config.layout.name(key);
-        Ok(self.store.delete(name).await?)
+        Ok(self.delete_object(name).await?)
     }
 
     /// Remove blocks that never became visible; what fails stays for garbage collection.

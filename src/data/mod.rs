@@ -6,10 +6,12 @@
 mod abandoned;
 mod blocks;
 mod compaction;
+mod counts;
 mod deleter;
 mod error;
 mod extents;
 mod geometry;
+mod near;
 mod overlay;
 mod patience;
 mod prefetch;
@@ -28,11 +30,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::meta::Slices;
+use crate::metrics::Sheet;
 use crate::object::Store;
 use crate::stage::Codec;
 
+pub use counts::DataCounts;
 pub use error::DataError;
 pub use extents::Pending;
+pub use near::{Nearby, Nearness};
 pub use shared::{DataConfig, DataShared};
 
 /// File bytes, as seen from one core.
@@ -41,13 +46,15 @@ pub struct Data {
     store: Rc<dyn Store>,
     shared: Arc<DataShared>,
     codec: RefCell<Codec>,
+    counts: Sheet<counts::Counts>,
 }
 
 impl Data {
     /// For one core; all cores of a mount pass the same `shared`.
     pub fn new(slices: Rc<dyn Slices>, store: Rc<dyn Store>, shared: Arc<DataShared>) -> Rc<Self> {
         let codec = RefCell::new(Codec::new(shared.config.compression));
-        Rc::new(Self { slices, store, shared, codec })
+        let counts = shared.counts.own();
+        Rc::new(Self { slices, store, shared, codec, counts })
     }
 
     fn patience(&self) -> patience::Patience {

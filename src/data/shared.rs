@@ -12,7 +12,9 @@ use hashbrown::HashMap;
 
 use super::blocks::Flights;
 use super::compaction::Compactions;
+use super::counts::Counts;
 use super::extents::{Extents, Step};
+use crate::metrics::Sheets;
 use crate::object::Layout;
 use crate::pages::Pool;
 use crate::stage::{BlockCache, Compression};
@@ -88,6 +90,7 @@ pub struct DataShared {
     pub(super) prefetch: Option<Arc<Permits>>,
     pub(super) flights: Flights,
     pub(super) compactions: Compactions,
+    pub(super) counts: Sheets<Counts>,
     files: [Mutex<Files>; SHARDS],
     open: Mutex<BTreeMap<u64, OpenSlice>>,
     /// Files with work that was given up.
@@ -113,6 +116,7 @@ impl DataShared {
             downloads: Permits::new(config.downloads.max(1)),
             flights: Flights::default(),
             compactions: Compactions::default(),
+            counts: Sheets::default(),
             files: std::array::from_fn(|_| Mutex::default()),
             open: Mutex::default(),
             left_behind: Mutex::default(),

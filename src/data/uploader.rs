@@ -81,7 +81,7 @@ impl Data {
         let name = self.shared.config.layout.name(key);
         let kept = self.keeps(key.size).then(|| pages.clone());
         let body = self.encoded(pages, key.size as usize).await;
-        self.store.put(name, body).await?;
+        self.put_object(name, body).await?;
         if let (Some(pages), Some(cache)) = (kept, &self.shared.config.cache) {
             cache.insert_copy(key, &pages);
         }

@@ -3,7 +3,8 @@
 //!
 //! Owns pure functions only. Rules are stored once under an id, which never changes its meaning;
 //! nodes name ids (`types::Attr`). Does not own who may set a rule (`plan::acl`) nor the form in
-//! which the kernel hands it over (`vfs::acl`). Who may do what by a rule is the kernel's word.
+//! which the kernel hands it over (`vfs::acl`). Who may do what by a rule is the kernel's word, and
+//! where the kernel does not ask, `vfs::internal`'s.
 
 use super::record::RecordError;
 

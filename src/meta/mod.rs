@@ -20,7 +20,7 @@ pub mod sqlite;
 mod txn;
 
 pub use acl::{AclKind, Named, Rule, UNSET};
-pub use client::{Made, Meta, MetaShared, Moved, Released, TrashFolder, Usage};
+pub use client::{Made, Meta, MetaCounts, MetaShared, Moved, Released, TrashFolder, Usage};
 pub use engine::{
     AclRules, Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices,
 };

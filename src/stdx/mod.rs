@@ -8,7 +8,7 @@ mod oneshot;
 mod permits;
 
 pub use chance::Chance;
-pub use clock::{monotonic_ns, now};
+pub use clock::{monotonic_ns, now, process_ns};
 pub use gate::Gate;
 pub use oneshot::{Closed, Receiver, Sender, oneshot};
 pub use permits::{Permit, Permits};

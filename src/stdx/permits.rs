@@ -9,6 +9,7 @@ use super::oneshot::{Sender, oneshot};
 pub struct Permits(Mutex<State>);
 
 struct State {
+    count: usize,
     free: usize,
     waiting: VecDeque<Sender<Permit>>,
 }
@@ -20,7 +21,13 @@ impl Permits {
     /// `count` may be in at a time.
     pub fn new(count: usize) -> Arc<Self> {
         assert!(count > 0, "somebody must get in");
-        Arc::new(Self(Mutex::new(State { free: count, waiting: VecDeque::new() })))
+        Arc::new(Self(Mutex::new(State { count, free: count, waiting: VecDeque::new() })))
+    }
+
+    /// How many are in now.
+    pub fn taken(&self) -> usize {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.count - state.free
     }
 
     /// A permit if one is free now.
@@ -89,6 +96,6 @@ mod tests {
         let Poll::Ready(held) = last.as_mut().poll(&mut context) else { panic!("not served") };
         assert!(permits.try_take().is_none());
         drop(held);
-        assert!(permits.try_take().is_some());
+        assert!(permits.taken() == 0 && permits.try_take().is_some());
     }
 }

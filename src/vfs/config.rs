@@ -1,5 +1,7 @@
 //! What a mount decides about the file system's behaviour, with JuiceFS's defaults.
 
+use std::sync::Arc;
+
 use crate::meta::Atime;
 use crate::types::Ino;
 
@@ -37,8 +39,14 @@ pub struct VfsConfig {
     pub read_only: bool,
     /// `.trash` stands in the listing of the root.
     pub list_trash: bool,
+    /// So do `.accesslog`, `.stats` and `.config` (not with `--hide-internal`).
+    pub list_internal: bool,
     /// The inode shown as 1 (`--subdir`).
     pub root: Ino,
+    /// Name of the volume.
+    pub volume: Arc<str>,
+    /// The text of `.config`.
+    pub shown: Arc<str>,
 }
 
 impl Default for VfsConfig {
@@ -58,7 +66,10 @@ impl Default for VfsConfig {
             ioctl: false,
             read_only: false,
             list_trash: true,
+            list_internal: true,
             root: Ino::ROOT,
+            volume: Arc::default(),
+            shown: Arc::default(),
         }
     }
 }

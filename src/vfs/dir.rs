@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use super::dispatch::Vfs;
 use super::error::Done;
+use super::internal;
 use super::op::{DirentReply, Reply};
 use crate::limits::{LISTED_NAMES_MAX, LISTING_CHANGES_MAX};
 use crate::meta::DirEntry;
@@ -249,6 +250,12 @@ impl Vfs {
         if ino == Ino::ROOT && self.config.list_trash {
             let name = Name::from(*b".trash");
             entries.push(Some(DirEntry { name, kind: FileType::Dir, ino: Ino::TRASH, attr: None }));
+        }
+        if ino == Ino::ROOT && self.config.list_internal {
+            entries.extend(internal::listed().map(|(name, ino)| {
+                let name = Name::from(name);
+                Some(DirEntry { name, kind: FileType::File, ino, attr: None })
+            }));
         }
         entries.extend(self.meta.list(ino, with_attr).await?.into_iter().map(Some));
         Ok(Snapshot { entries, places: None, parent, began, made_ns, with_attr })

@@ -9,13 +9,16 @@ use std::sync::Arc;
 
 use super::config::VfsConfig;
 use super::error::{Done, stale};
+use super::internal;
 use super::lock::Wish;
 use super::names::new_node;
 use super::op::{Caller, Op, Reply, Request};
 use super::shared::VfsShared;
+use super::span::Counts;
 use crate::data::Data;
 use crate::errno::Cause;
 use crate::meta::{Local, Meta};
+use crate::metrics::Sheet;
 use crate::types::FileType;
 
 /// One core's view; all cores of a mount share `VfsShared`.
@@ -24,6 +27,7 @@ pub struct Vfs {
     pub(super) data: Rc<Data>,
     pub(super) shared: Arc<VfsShared>,
     pub(super) config: VfsConfig,
+    pub(super) counts: Sheet<Counts>,
 }
 
 impl Vfs {
@@ -34,38 +38,65 @@ impl Vfs {
         shared: Arc<VfsShared>,
         config: VfsConfig,
     ) -> Rc<Self> {
-        Rc::new(Self { meta, data, shared, config })
+        let counts = shared.counts.own();
+        Rc::new(Self { meta, data, shared, config, counts })
+    }
+
+    /// The same file system, but what is removed is gone and does not go to the trash.
+    pub(super) fn without_trash(&self) -> Rc<Self> {
+        Rc::new(Self {
+            meta: self.meta.without_trash(),
+            data: Rc::clone(&self.data),
+            shared: Arc::clone(&self.shared),
+            config: self.config.clone(),
+            counts: self.counts.clone(),
+        })
     }
 
     /// Answer one request. What needs no wait is done at the first poll, or here.
     pub fn handle(self: Rc<Self>, request: Request) -> Local<'static, Reply> {
+        if internal::concerns(&request.op) {
+            return Box::pin(async move { told(self.internal(request).await) });
+        }
+        let span = self.begin(&request);
         let Request { unique, caller, op } = request;
         match op {
-            Op::Lookup { dir, name } => {
-                Box::pin(async move { reply(self.lookup(dir, &name).await) })
-            }
-            Op::Getattr { ino, handle: None } => {
-                Box::pin(async move { reply(self.getattr(ino).await.map_err(stale)) })
-            }
-            Op::Getattr { ino, .. } => Box::pin(async move { reply(self.getattr(ino).await) }),
-            Op::Read { handle, offset, len_bytes, .. } => {
-                Box::pin(async move { reply(self.read(handle, offset, len_bytes).await) })
-            }
-            Op::Write { handle, offset, data, kill_priv, .. } => {
-                Box::pin(async move { reply(self.write(handle, offset, data, kill_priv).await) })
-            }
+            Op::Lookup { dir, name } => Box::pin(async move {
+                let done = self.lookup(dir, &name).await;
+                self.end(span, done)
+            }),
+            Op::Getattr { ino, handle: None } => Box::pin(async move {
+                let done = self.getattr(ino).await.map_err(stale);
+                self.end(span, done)
+            }),
+            Op::Getattr { ino, .. } => Box::pin(async move {
+                let done = self.getattr(ino).await;
+                self.end(span, done)
+            }),
+            Op::Read { handle, offset, len_bytes, .. } => Box::pin(async move {
+                let done = self.read(handle, offset, len_bytes).await;
+                self.end(span, done)
+            }),
+            Op::Write { handle, offset, data, kill_priv, .. } => Box::pin(async move {
+                let done = self.write(handle, offset, data, kill_priv).await;
+                self.end(span, done)
+            }),
             Op::Forget { items } => {
                 items.iter().for_each(|(ino, _)| self.shared.inodes.forget(*ino));
                 Box::pin(ready(Reply::None))
             }
             Op::Release { handle, flock_owner, .. } => {
-                Box::pin(ready(reply(self.release(handle, flock_owner))))
+                let done = self.release(handle, flock_owner);
+                Box::pin(ready(self.end(span, done)))
             }
-            Op::Opendir { ino, .. } => Box::pin(ready(reply(self.opendir(ino)))),
-            Op::Releasedir { handle, .. } => Box::pin(ready(reply(self.releasedir(handle)))),
-            other => {
-                Box::pin(async move { reply(self.named_operation(unique, caller, other).await) })
+            Op::Opendir { ino, .. } => Box::pin(ready(self.end(span, self.opendir(ino)))),
+            Op::Releasedir { handle, .. } => {
+                Box::pin(ready(self.end(span, self.releasedir(handle))))
             }
+            other => Box::pin(async move {
+                let done = self.named_operation(unique, caller, other).await;
+                self.end(span, done)
+            }),
         }
     }
 
@@ -142,6 +173,7 @@ impl Vfs {
     }
 }
 
-fn reply(done: Done) -> Reply {
+/// The answer, or the error's number.
+pub(super) fn told(done: Done) -> Reply {
     done.unwrap_or_else(|cause| Reply::Error(cause.number()))
 }

@@ -1,6 +1,6 @@
 //! The table of open handles: numbers the kernel holds, shared by all cores.
 //!
-//! Owns numbers and what stands behind them. As with JuiceFS, handles that write have even
+//! Owns numbers and what stands behind them: files, directories, and the files of the mount. As with JuiceFS, handles that write have even
 //! numbers, all others odd ones.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::dir::DirHandle;
 use super::error::Done;
 use super::inode::Inode;
+use super::internal::OpenNode;
 use crate::limits::HANDLES_MAX;
 
 const SHARDS: usize = 16;
@@ -48,6 +49,7 @@ pub(super) fn writes(flags: u32) -> bool {
 enum Handle {
     File(Arc<FileHandle>),
     Dir(Arc<DirHandle>),
+    Internal(Arc<OpenNode>),
 }
 
 /// All open handles of a mount.
@@ -68,6 +70,11 @@ impl Handles {
     /// Take an open directory in; its number. ENFILE when there are too many.
     pub fn add_dir(&self, dir: Arc<DirHandle>) -> Done<u64> {
         self.add(Handle::Dir(dir), 1)
+    }
+
+    /// Take an open file of the mount in; its number. ENFILE when there are too many.
+    pub fn add_internal(&self, node: Arc<OpenNode>) -> Done<u64> {
+        self.add(Handle::Internal(node), 1)
     }
 
     fn add(&self, handle: Handle, odd: u64) -> Done<u64> {
@@ -97,11 +104,19 @@ impl Handles {
         }
     }
 
+    /// The open file of the mount of a number; EBADF if there is none.
+    pub fn internal(&self, number: u64) -> Done<Arc<OpenNode>> {
+        match self.shard(number).get(&number) {
+            Some(Handle::Internal(node)) => Ok(Arc::clone(node)),
+            _ => Err(Errno::BADF.into()),
+        }
+    }
+
     /// Take an open file out.
     pub fn remove_file(&self, number: u64) -> Option<Arc<FileHandle>> {
         match self.remove(number)? {
             Handle::File(file) => Some(file),
-            Handle::Dir(_) => None,
+            Handle::Dir(_) | Handle::Internal(_) => None,
         }
     }
 
@@ -109,7 +124,15 @@ impl Handles {
     pub fn remove_dir(&self, number: u64) -> Option<Arc<DirHandle>> {
         match self.remove(number)? {
             Handle::Dir(dir) => Some(dir),
-            Handle::File(_) => None,
+            Handle::File(_) | Handle::Internal(_) => None,
+        }
+    }
+
+    /// Take an open file of the mount out.
+    pub fn remove_internal(&self, number: u64) -> Option<Arc<OpenNode>> {
+        match self.remove(number)? {
+            Handle::Internal(node) => Some(node),
+            Handle::File(_) | Handle::Dir(_) => None,
         }
     }
 

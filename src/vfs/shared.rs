@@ -9,8 +9,14 @@ use super::dir::Listings;
 use super::doomed::Doomed;
 use super::handle::Handles;
 use super::inode::Inodes;
+use super::internal::AccessLog;
 use super::interrupt::Interrupts;
+use super::span::Counts;
 use super::told::Told;
+use crate::limits::BACKGROUND_FILLS_MAX;
+use crate::metrics::Sheets;
+use crate::stdx::{Permits, monotonic_ns, now};
+use crate::types::Time;
 
 /// One per mount.
 pub struct VfsShared {
@@ -21,6 +27,14 @@ pub struct VfsShared {
     pub(super) listings: Listings,
     pub(super) interrupts: Interrupts,
     pub(super) doomed: Doomed,
+    pub(super) access_log: AccessLog,
+    /// Warm-ups that nobody waits for.
+    pub(super) background_fills: Arc<Permits>,
+    pub(super) counts: Sheets<Counts>,
+    /// When the mount began.
+    pub(super) began: Time,
+    /// The same on the monotonic clock.
+    pub(super) began_ns: u64,
 }
 
 impl VfsShared {
@@ -34,6 +48,11 @@ impl VfsShared {
             listings: Listings::default(),
             interrupts: Interrupts::default(),
             doomed: Doomed::default(),
+            access_log: AccessLog::default(),
+            background_fills: Permits::new(BACKGROUND_FILLS_MAX),
+            counts: Sheets::default(),
+            began: now(),
+            began_ns: monotonic_ns(),
         })
     }
 }

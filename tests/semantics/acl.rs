@@ -6,10 +6,10 @@ use jfs_uring::vfs::op::{Op, Reply, SetAttr};
 
 use crate::world::*;
 
-const ACCESS: &[u8] = b"system.posix_acl_access";
+pub const ACCESS: &[u8] = b"system.posix_acl_access";
 const DEFAULT: &[u8] = b"system.posix_acl_default";
 
-fn with_acl() -> VfsConfig {
+pub fn with_acl() -> VfsConfig {
     VfsConfig { xattr: true, acl: true, ..VfsConfig::default() }
 }
 
@@ -25,13 +25,13 @@ fn list(entries: &[(u16, u16, u32)]) -> Box<[u8]> {
 }
 
 /// Owner, user 1001, group, mask, others.
-fn shared(owner: u16, user: u16, group: u16, mask: u16, other: u16) -> Box<[u8]> {
+pub fn shared(owner: u16, user: u16, group: u16, mask: u16, other: u16) -> Box<[u8]> {
     let none = u32::MAX;
     let user = (2, user, 1001);
     list(&[(1, owner, none), user, (4, group, none), (16, mask, none), (32, other, none)])
 }
 
-fn set(ino: Ino, name: &[u8], value: Box<[u8]>) -> Op {
+pub fn set(ino: Ino, name: &[u8], value: Box<[u8]>) -> Op {
     Op::Setxattr { ino, name: name.into(), value, flags: 0, drops_group_id: false }
 }
 

@@ -6,6 +6,7 @@ mod attributes;
 mod content;
 mod directories;
 mod extended;
+mod internal;
 mod kernel;
 mod locks;
 mod names;

@@ -353,7 +353,7 @@ impl Mount {
         }
     }
 
-    /// All names of a directory, sorted, without the dots and the trash.
+    /// All names of a directory, sorted, without the dots, the trash and the files of the mount.
     pub async fn names(&self, ino: Ino) -> Vec<String> {
         let handle = self.opendir(ino).await;
         let mut names = Vec::new();
@@ -365,7 +365,8 @@ impl Mount {
             names.extend(entries.iter().map(|entry| String::from_utf8_lossy(&entry.name).into()));
         }
         self.ok(Op::Releasedir { ino, handle }).await;
-        names.retain(|name: &String| ![".", "..", ".trash"].contains(&name.as_str()));
+        let internal = [".", "..", ".trash", ".accesslog", ".stats", ".config"];
+        names.retain(|name: &String| !internal.contains(&name.as_str()));
         names.sort();
         names
     }

@@ -157,7 +157,12 @@ impl Slices for Meta {
 
     fn chunk(&self, ino: Ino, chunk: u32) -> Local<'_, Result<Vec<SliceRecord>, MetaError>> {
         Box::pin(async move {
-            match self.engine.fetch(&[Key::Chunk(ino, chunk)]).await?.into_iter().next() {
+            match self
+                .asking(self.engine.fetch(&[Key::Chunk(ino, chunk)]))
+                .await?
+                .into_iter()
+                .next()
+            {
                 Some(Value::Chunk(records)) => {
                     if records.is_empty() {
                         // A hole, or a file that another client deleted.
@@ -182,7 +187,7 @@ impl Slices for Meta {
                 let (_, nodes) = self.decide_warm([Key::Node(ino)], plan).await?;
                 return self.pushed(ino, nodes);
             }
-            match self.engine.commit(push(slices, now())).await? {
+            match self.committing(self.engine.commit(push(slices, now()))).await? {
                 Outcome::Applied(nodes) => self.pushed(ino, nodes),
                 Outcome::Conflict(_) => Err(Errno::NOENT.into()),
             }
@@ -205,7 +210,7 @@ impl Slices for Meta {
                 _ => None,
             });
             let less: Vec<_> = less.collect();
-            match self.engine.commit(commit).await? {
+            match self.committing(self.engine.commit(commit)).await? {
                 Outcome::Applied(_) => Ok(Some(self.unreferenced(less).await?)),
                 Outcome::Conflict(_) => Ok(None),
             }
@@ -243,7 +248,7 @@ impl Slices for Meta {
             let all: Vec<_> = forget.chain(unqueue).collect();
             for some in all.chunks(FORGOTTEN_TOGETHER_MAX) {
                 let commit = Commit { mutations: some.to_vec(), ..Commit::default() };
-                self.engine.commit(commit).await?;
+                self.committing(self.engine.commit(commit)).await?;
                 // As above: others get a turn.
                 uring::sleep(Duration::ZERO).await;
             }
@@ -263,12 +268,12 @@ impl Meta {
     /// The chunks of these deleted files (inode, length) that have a list. Truncations leave lists
     /// behind the end; on Redis those stay for garbage collection, as with the official client:
     /// to find them, all keys would have to be searched for every file.
-    async fn listed(&self, files: &[(Ino, u64)]) -> Result<Vec<(Ino, u32)>, MetaError> {
+    pub(super) async fn listed(&self, files: &[(Ino, u64)]) -> Result<Vec<(Ino, u32)>, MetaError> {
         let chunks = |length: u64| length.div_ceil(CHUNK_BYTES).try_into().unwrap_or(u32::MAX);
         let keys: Vec<_> =
             files.iter().map(|(ino, length)| Key::Chunks(*ino, 0, chunks(*length))).collect();
         let mut places = Vec::new();
-        for ((ino, _), value) in files.iter().zip(self.engine.fetch(&keys).await?) {
+        for ((ino, _), value) in files.iter().zip(self.asking(self.engine.fetch(&keys)).await?) {
             let Value::Chunks(indexes) = value else { unreachable!("chunks were asked for") };
             places.extend(indexes.into_iter().map(|index| (*ino, index)));
         }
@@ -302,7 +307,8 @@ impl Meta {
     ) -> Result<bool, MetaError> {
         let keys: Vec<_> = places.iter().map(|(ino, index)| Key::Chunk(*ino, *index)).collect();
         let (mut drops, mut slices) = (Commit::default(), Vec::new());
-        for ((ino, index), list) in places.iter().zip(self.engine.fetch(&keys).await?) {
+        for ((ino, index), list) in places.iter().zip(self.asking(self.engine.fetch(&keys)).await?)
+        {
             let Value::Chunk(records) = list else { unreachable!("a chunk was asked for") };
             if records.is_empty() {
                 continue;
@@ -314,7 +320,7 @@ impl Meta {
             }
             drops.expects.push(Expect::ChunkPrefix(*ino, *index, records));
         }
-        if let Outcome::Conflict(_) = self.engine.commit(drops).await? {
+        if let Outcome::Conflict(_) = self.committing(self.engine.commit(drops)).await? {
             return Ok(false);
         }
         freed.append(&mut slices);
@@ -329,7 +335,7 @@ impl Meta {
         let mut gone = Vec::with_capacity(slices.len());
         for some in slices.chunks(CHUNKS_AT_A_TIME) {
             let keys: Vec<_> = some.iter().map(|(id, size)| Key::SliceRef(*id, *size)).collect();
-            let counts = self.engine.fetch(&keys).await?;
+            let counts = self.asking(self.engine.fetch(&keys)).await?;
             let unused = |value: &Value| matches!(value, Value::SliceRef(count) if *count <= 0);
             let found = some.iter().zip(&counts).filter(|(_, count)| unused(count));
             gone.extend(found.map(|(slice, _)| *slice));

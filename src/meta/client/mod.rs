@@ -4,7 +4,9 @@
 
 mod acl;
 mod content;
+mod counts;
 mod garbage;
+mod look;
 mod names;
 mod nodes;
 mod seen;
@@ -14,6 +16,7 @@ mod trash;
 #[cfg(test)]
 mod tests;
 
+pub use counts::MetaCounts;
 pub use garbage::Released;
 pub use names::{Made, Moved};
 pub use nodes::Usage;
@@ -29,9 +32,11 @@ use super::engine::Engine;
 use super::plan::Rules;
 use super::slices::MetaError;
 use super::txn::{Commit, Counter, Expect, Key, Outcome, Value};
+use crate::metrics::{Sheet, Sheets};
 use crate::stdx::now;
 use crate::types::{Attr, FileType, Ino};
 use acl::Rulebook;
+use counts::Counts;
 use seen::Seen;
 
 /// Inode ids taken at a time.
@@ -53,6 +58,7 @@ pub struct MetaShared {
     trash_folder: Mutex<Option<(String, Ino)>>,
     rules: Mutex<Rules>,
     seen: Seen,
+    counts: Sheets<Counts>,
     rulebook: Rulebook,
     root: Ino,
     read_only: bool,
@@ -69,6 +75,7 @@ impl MetaShared {
             trash_folder: Mutex::new(None),
             rules: Mutex::new(rules),
             seen: Seen::default(),
+            counts: Sheets::default(),
             rulebook: Rulebook::default(),
             root,
             read_only,
@@ -90,12 +97,16 @@ impl MetaShared {
 pub struct Meta {
     engine: Rc<dyn Engine>,
     shared: Arc<MetaShared>,
+    counts: Sheet<Counts>,
+    /// Whether removals go there, if the volume has one.
+    uses_trash: bool,
 }
 
 impl Meta {
     /// On this core's engine handle.
     pub fn new(engine: Rc<dyn Engine>, shared: Arc<MetaShared>) -> Rc<Self> {
-        Rc::new(Self { engine, shared })
+        let counts = shared.counts.own();
+        Rc::new(Self { engine, shared, counts, uses_trash: true })
     }
 
     /// Deletions go to the trash for so many days from now on; 0 for none.
@@ -181,7 +192,8 @@ impl Meta {
         mut plan: impl FnMut(&[Value]) -> Result<(Option<Commit>, T), Errno>,
     ) -> Result<(T, Vec<Option<Attr>>), MetaError> {
         self.writable()?;
-        for _ in 0..TRIES {
+        for tried in 0..TRIES {
+            self.counts.restarts.add(u64::from(tried > 0));
             let (found, guessed) = self.know(may_guess, keys, &ask).await?;
             may_guess = false;
             let (commit, result) = match plan(&found) {
@@ -192,7 +204,7 @@ impl Meta {
             let Some(commit) = commit else { return Ok((result, Vec::new())) };
             // Only these two are final; whatever else moved is planned for again.
             let finals: Vec<Option<Errno>> = commit.expects.iter().map(final_refusal).collect();
-            match self.engine.commit(commit).await? {
+            match self.committing(self.engine.commit(commit)).await? {
                 Outcome::Applied(nodes) => return Ok((result, nodes)),
                 Outcome::Conflict(index) => {
                     if let Some(errno) = finals[index].filter(|_| !guessed) {
@@ -237,7 +249,7 @@ impl Meta {
 
     /// Fetch, and keep what was seen.
     async fn fetch(&self, keys: &[Key]) -> Result<Vec<Value>, MetaError> {
-        let found = self.engine.fetch(keys).await?;
+        let found = self.asking(self.engine.fetch(keys)).await?;
         self.shared.seen.fetched(keys, &found);
         for (key, value) in keys.iter().zip(&found) {
             if let (Key::Acl(id), Value::Acl(Some(rule))) = (key, value) {

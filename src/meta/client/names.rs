@@ -292,7 +292,7 @@ impl Meta {
 
     async fn rules_for_removal(&self, dir: Ino) -> Result<Rules, MetaError> {
         let mut rules = self.shared.rules();
-        if !dir.is_trash() {
+        if self.uses_trash && !dir.is_trash() {
             rules.trash = self.trash_folder().await?;
         }
         Ok(rules)
@@ -391,6 +391,6 @@ impl Meta {
 
     /// All names of a directory.
     pub async fn list(&self, dir: Ino, with_attr: bool) -> Result<Vec<DirEntry>, MetaError> {
-        Ok(self.engine.list(self.real(dir), with_attr).await?)
+        Ok(self.asking(self.engine.list(self.real(dir), with_attr)).await?)
     }
 }

@@ -136,7 +136,7 @@ impl Meta {
 
     /// Target of a symlink.
     pub async fn readlink(&self, ino: Ino) -> Result<Name, MetaError> {
-        let found = self.engine.fetch(&[Key::Symlink(ino)]).await?;
+        let found = self.asking(self.engine.fetch(&[Key::Symlink(ino)])).await?;
         match found.into_iter().next() {
             Some(Value::Symlink(Some(target))) => Ok(target),
             // Gone, or no link.
@@ -173,7 +173,7 @@ impl Meta {
     /// Usage and limits.
     pub async fn usage(&self) -> Result<Usage, MetaError> {
         let keys = [Key::Counter(Counter::UsedSpace), Key::Counter(Counter::TotalInodes)];
-        let found = self.engine.fetch(&keys).await?;
+        let found = self.asking(self.engine.fetch(&keys)).await?;
         let number =
             |value: &Value| if let Value::Counter(n) = value { (*n).max(0) as u64 } else { 0 };
         let rules = self.shared.rules();
@@ -187,7 +187,8 @@ impl Meta {
 
     /// Value of an extended attribute; ENODATA if there is none.
     pub async fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Box<[u8]>, MetaError> {
-        let found = self.engine.fetch(&[Key::Xattr(self.real(ino), name.into())]).await?;
+        let found =
+            self.asking(self.engine.fetch(&[Key::Xattr(self.real(ino), name.into())])).await?;
         match found.into_iter().next() {
             Some(Value::Xattr(Some(value))) => Ok(value),
             _ => Err(Errno::NODATA.into()),
@@ -196,7 +197,7 @@ impl Meta {
 
     /// Names of all extended attributes.
     pub async fn listxattr(&self, ino: Ino) -> Result<Vec<Name>, MetaError> {
-        let found = self.engine.fetch(&[Key::XattrNames(self.real(ino))]).await?;
+        let found = self.asking(self.engine.fetch(&[Key::XattrNames(self.real(ino))])).await?;
         match found.into_iter().next() {
             Some(Value::XattrNames(names)) => Ok(names),
             _ => Ok(Vec::new()),
@@ -294,7 +295,7 @@ impl Meta {
 
     /// All holders of POSIX locks.
     pub async fn plocks(&self, ino: Ino) -> Result<Vec<Plock>, MetaError> {
-        let found = self.engine.fetch(&[Key::Plocks(ino)]).await?;
+        let found = self.asking(self.engine.fetch(&[Key::Plocks(ino)])).await?;
         match found.into_iter().next() {
             Some(Value::Plocks(held)) => Ok(held),
             _ => Ok(Vec::new()),

@@ -85,6 +85,15 @@ impl BlockCache {
         None
     }
 
+    /// Where a block is kept: in memory, or in which folder. Counts as a use.
+    pub fn place(&self, key: &BlockKey) -> Option<String> {
+        let disk = self.by_likelihood(key).find(|disk| disk.touch(key));
+        match disk {
+            Some(disk) => Some(disk.root()),
+            None => self.memory.get(key).map(|_| "memory".to_owned()),
+        }
+    }
+
     /// Keep a whole raw block in memory and on disk, as far as there is room. The cache holds on
     /// to the page: give memory outside the pool ([`Page::from_vec`]), or use
     /// [`BlockCache::insert_copy`].

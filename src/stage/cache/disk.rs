@@ -110,6 +110,11 @@ impl Disk {
         self.shared.folder.identity()
     }
 
+    /// The folder's path.
+    pub(super) fn root(&self) -> String {
+        self.shared.folder.root().display().to_string()
+    }
+
     /// Whether the block may be here; certain once the first scan is over.
     fn may_hold(&self, key: &BlockKey) -> bool {
         self.shared.indexed(key) || !self.shared.scanned.load(Ordering::Acquire)
