@@ -66,11 +66,7 @@ pub(super) fn enter(asked: &mut Asked, user: Option<&str>, password: Option<&str
 }
 
 /// Replies to the first words.
-pub(super) async fn ask(
-    target: &Target,
-    wire: &Wire,
-    asked: &Asked,
-) -> Result<Vec<Value>, Failed> {
+pub(super) async fn ask(target: &Target, wire: &Wire, asked: &Asked) -> Result<Vec<Value>, Failed> {
     let hint = if target.tls.is_some() {
         "does it speak TLS on this port?"
     } else {

@@ -258,9 +258,7 @@ fn told(error: &Error) -> String {
         Error::InvalidCertificate(_) => "renew the certificate of the server",
         Error::AlertReceived(
             AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure,
-        ) => {
-            "it wants to know who asks: set tls-cert-file and tls-key-file in META-URL"
-        }
+        ) => "it wants to know who asks: set tls-cert-file and tls-key-file in META-URL",
         Error::AlertReceived(
             AlertDescription::UnknownCA
             | AlertDescription::BadCertificate

@@ -14,7 +14,7 @@ use super::server::*;
 use crate::meta::engine::{Engine, EngineError, Session};
 use crate::meta::redis::pack::pack;
 use crate::meta::redis::words::{Asked, Words};
-use crate::meta::redis::{RedisAddress, RedisServer};
+use crate::meta::redis::{Passwords, RedisAddress, RedisServer};
 use crate::meta::txn::{Commit, Counter, Expect, Key, Mutation, Outcome, Value};
 use crate::types::{FileType, Ino};
 use crate::uring::{block_on, sleep, spawn, timeout};
@@ -266,7 +266,9 @@ fn host_names_are_resolved() {
     let port = listener.local_addr().unwrap().port();
     drop(listener);
     let _server = TestServer::start(&["--port", &port.to_string()]);
-    let engine = RedisServer::from_url(&format!("localhost:{port}/3"), Passwords::default()).unwrap().engine();
+    let engine = RedisServer::from_url(&format!("localhost:{port}/3"), Passwords::default())
+        .unwrap()
+        .engine();
     block_on(async {
         create_many(&*engine, 100, 20).await;
         assert!(
