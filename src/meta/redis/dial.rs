@@ -24,13 +24,42 @@ use crate::uring::timeout;
 /// The oldest Redis that is served.
 const VERSION_MIN: (u32, u32) = (6, 2);
 
-/// A connection to the server of a volume, and the names of the scripts it has loaded.
-pub(super) async fn dial(target: &Target) -> Result<(Rc<Wire>, Hashes), Failed> {
-    let address = match &target.place {
-        Place::One(address) => address.clone(),
-        Place::Sentinels { master, at } => sentinel::master(target, master, at).await?,
-    };
-    let wire = reach(target, &address).await?;
+/// A connection, and the names of the scripts that its server has loaded.
+pub(super) type Met = (Rc<Wire>, Hashes);
+
+/// A connection to the server of a volume.
+pub(super) async fn dial(target: &Target) -> Result<Met, Failed> {
+    match &target.place {
+        Place::One(address) => meet(target, address).await,
+        Place::Sentinels { master, at } => {
+            let mut told = Failed::Absent("META-URL names no Sentinel".into());
+            let mut tried = Vec::new();
+            // One that was cut off from the others may name a master that was.
+            for (host, port) in at {
+                let sentinel = RedisAddress::Tcp(host.clone(), *port);
+                let failed = match sentinel::master(target, master, &sentinel).await {
+                    Ok(address) if tried.contains(&address) => continue,
+                    Ok(address) => match meet(target, &address).await {
+                        Ok(met) => return Ok(met),
+                        Err(failed) => {
+                            let failed = failed.by(&format!("the master {address}"));
+                            tried.push(address);
+                            failed
+                        }
+                    },
+                    Err(failed) => failed.by(&format!("Sentinel {sentinel}")),
+                };
+                if failed.weight() > told.weight() {
+                    told = failed;
+                }
+            }
+            Err(told)
+        }
+    }
+}
+
+async fn meet(target: &Target, address: &RedisAddress) -> Result<Met, Failed> {
+    let wire = reach(target, address).await?;
     match greet(target, &wire).await {
         Ok(hashes) => Ok((wire, hashes)),
         Err(failed) => {
@@ -65,36 +94,25 @@ pub(super) fn enter(asked: &mut Asked, user: Option<&str>, password: Option<&str
     }
 }
 
-/// Replies to the first words.
+/// Replies to the first words, errors of the server among them.
 pub(super) async fn ask(target: &Target, wire: &Wire, asked: &Asked) -> Result<Vec<Value>, Failed> {
     let hint = if target.tls.is_some() {
         "does it speak TLS on this port?"
     } else {
         "where it wants TLS, META-URL begins with rediss://"
     };
-    let replies = match timeout(target.patience.connect, wire.ask(asked)).await {
-        Ok(Ok(replies)) => replies,
-        Ok(Err(_)) => {
-            return Err(match wire.trouble() {
-                Some(trouble) => Failed::Unfit(EngineError::Unavailable(format!(
-                    "no Redis at {}: {trouble}",
-                    target.place
-                ))),
-                None => Failed::Passing(format!("it closes the connection; {hint}")),
-            });
-        }
-        Err(_) => {
-            return Err(Failed::Passing(format!(
-                "it accepts connections and does not answer; {hint}"
-            )));
-        }
-    };
-    match reply::first_error(&replies) {
-        None => Ok(replies),
-        Some(error) => Err(match reply::next(error) {
-            Next::Tell => Failed::Refused(reply::told("handshake", error)),
-            _ => Failed::Passing(error.to_string()),
+    match timeout(target.patience.connect, wire.ask(asked)).await {
+        Ok(Ok(replies)) => Ok(replies),
+        Ok(Err(_)) => Err(match wire.trouble() {
+            Some(trouble) => Failed::Unfit(EngineError::Unavailable(format!(
+                "no Redis at {}: {trouble}",
+                target.place
+            ))),
+            None => Failed::Passing(format!("it closes the connection; {hint}")),
         }),
+        Err(_) => {
+            Err(Failed::Passing(format!("it accepts connections and does not answer; {hint}")))
+        }
     }
 }
 
@@ -102,15 +120,25 @@ async fn greet(target: &Target, wire: &Wire) -> Result<Hashes, Failed> {
     let mut asked = Asked::default();
     enter(&mut asked, target.user.as_deref(), target.passwords.redis.as_deref());
     asked.add(&[b"SELECT", target.db.to_string().as_bytes()]);
-    asked.add(&[b"INFO"]);
+    asked.add(&[b"INFO", b"server"]);
+    let watched = matches!(target.place, Place::Sentinels { .. });
+    if watched {
+        asked.add(&[b"INFO", b"replication"]);
+    }
     Hashes::load(&mut asked);
     let replies = ask(target, wire, &asked).await?;
+    if let Some(error) = reply::first_error(&replies) {
+        return Err(match reply::next(error) {
+            Next::Tell => Failed::Refused(reply::told("handshake", error)),
+            _ => Failed::Passing(error.to_string()),
+        });
+    }
     let (before, loads) = replies.split_at(replies.len() - Hashes::COUNT);
-    let server = told_by(before.last().expect("INFO has a reply")).map_err(Failed::Refused)?;
-    check_server(&server).map_err(Failed::Refused)?;
-    if matches!(target.place, Place::Sentinels { .. }) && info(&server, "role") != Some("master") {
+    let infos = &before[before.len() - 1 - usize::from(watched)..];
+    check_server(&told_by(&infos[0]).map_err(Failed::Refused)?).map_err(Failed::Refused)?;
+    if watched && info(&told_by(&infos[1]).map_err(Failed::Refused)?, "role") != Some("master") {
         // In the middle of a fail-over the Sentinels may still name the old one.
-        return Err(Failed::Passing("the server that the Sentinels name is no master".into()));
+        return Err(Failed::Passing("it is a replica".into()));
     }
     Hashes::loaded(loads).map_err(|reply| Failed::Refused(reply::strange("SCRIPT LOAD", reply)))
 }
@@ -128,6 +156,27 @@ pub(super) enum Failed {
 }
 
 impl Failed {
+    /// The heaviest of several is told.
+    fn weight(&self) -> u8 {
+        match self {
+            Self::Absent(_) => 0,
+            Self::Passing(_) => 1,
+            Self::Unfit(_) => 2,
+            Self::Refused(_) => 3,
+        }
+    }
+
+    /// With the name of one of several servers. That one is not there counts as passing: others watch
+    /// over it.
+    fn by(self, who: &str) -> Self {
+        match self {
+            Self::Absent(reason) | Self::Passing(reason) => {
+                Self::Passing(format!("{who}: {reason}"))
+            }
+            other => other,
+        }
+    }
+
     pub(super) fn from_io(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionRefused
@@ -191,7 +240,7 @@ fn check_server(text: &str) -> Result<(), EngineError> {
     }
     if info(text, "redis_mode") == Some("cluster") {
         return Err(EngineError::Refused(
-            "this is a node of a Redis Cluster, which is not served yet; use a single Redis".into(),
+            "this is a node of a Redis Cluster, which is not served; use a single Redis, or Sentinels".into(),
         ));
     }
     Ok(())

@@ -1,60 +1,47 @@
 //! Sentinels: who is the master now.
 //!
-//! Owns one round of asking. They are asked in the order of the URL, each by a connection of its own
-//! that ends with the answer; the first that knows the master is believed.
+//! Owns the question to one of them, by a connection that ends with the answer. Whom to ask and what
+//! becomes of the answer is `dial`'s.
 
 use redis::Value;
 
 use super::dial::{Failed, ask, enter, reach};
 use super::reply;
-use super::target::{HostPort, RedisAddress, Target};
+use super::target::{RedisAddress, Target};
 use super::words::Asked;
 use crate::meta::engine::EngineError;
 
-/// Where the master of this name is.
+/// Where the master of this name is, as `sentinel` knows it.
 pub(super) async fn master(
     target: &Target,
     name: &str,
-    sentinels: &[HostPort],
-) -> Result<RedisAddress, Failed> {
-    let (mut unknown, mut failed) = (false, None);
-    for (host, port) in sentinels {
-        let sentinel = RedisAddress::Tcp(host.clone(), *port);
-        match told_by(target, name, &sentinel).await {
-            Ok(Some(address)) => return Ok(address),
-            Ok(None) => unknown = true,
-            Err(Failed::Absent(reason) | Failed::Passing(reason)) => {
-                failed = Some(Failed::Passing(format!("Sentinel {sentinel}: {reason}")));
-            }
-            Err(other) => failed = Some(other),
-        }
-    }
-    if unknown {
-        return Err(Failed::Unfit(EngineError::Refused(format!(
-            "the Sentinels watch no master named {name:?}; `redis-cli -p 26379 SENTINEL MASTERS` lists the names"
-        ))));
-    }
-    Err(failed.unwrap_or_else(|| Failed::Absent("META-URL names no Sentinel".into())))
-}
-
-async fn told_by(
-    target: &Target,
-    name: &str,
     sentinel: &RedisAddress,
-) -> Result<Option<RedisAddress>, Failed> {
+) -> Result<RedisAddress, Failed> {
     let wire = reach(target, sentinel).await?;
     let mut asked = Asked::default();
     enter(&mut asked, None, target.passwords.sentinel.as_deref());
     asked.add(&[b"SENTINEL", b"get-master-addr-by-name", name.as_bytes()]);
     let replies = ask(target, &wire, &asked).await;
     wire.close();
-    let mut replies = replies.map_err(|failed| match failed {
-        Failed::Refused(error) => Failed::Unfit(EngineError::Refused(format!(
-            "Sentinel {sentinel}: {error}; its own password is taken from SENTINEL_PASSWORD"
-        ))),
-        other => other,
-    })?;
-    address(replies.pop().unwrap_or_default())
+    let mut replies = replies?;
+    let unfit = |text| Failed::Unfit(EngineError::Refused(text));
+    if let Some(error) = reply::first_error(&replies) {
+        let text = error.to_string();
+        return Err(unfit(match error.code() {
+            "NOAUTH" | "WRONGPASS" => format!(
+                "Sentinel {sentinel}: {text}; the Sentinels' own password is taken from SENTINEL_PASSWORD"
+            ),
+            "ERR" if text.contains("unknown command") => format!(
+                "{sentinel} is no Sentinel; name Sentinels behind the master's name in META-URL"
+            ),
+            _ => format!("Sentinel {sentinel}: {text}"),
+        }));
+    }
+    address(replies.pop().unwrap_or_default())?.ok_or_else(|| {
+        unfit(format!(
+            "Sentinel {sentinel} watches no master named {name:?}; SENTINEL MASTERS tells the names"
+        ))
+    })
 }
 
 fn address(reply: Value) -> Result<Option<RedisAddress>, Failed> {

@@ -137,7 +137,10 @@ fn placed(place: &str) -> Result<Place, EngineError> {
             Ok(Place::One(RedisAddress::Tcp(host, port.unwrap_or(PORT))))
         }
         (Some(comma), Some(colon)) if comma < colon => sentinels(place),
-        _ => Err(refused("several hosts (a Redis Cluster) are not served yet")),
+        _ => Err(refused(
+            "several hosts are a Redis Cluster, which is not served (Sentinels stand behind the \
+             name of their master, and at least one with its port)",
+        )),
     }
 }
 

@@ -249,8 +249,12 @@ impl TlsSession {
 /// What ended a session, and what cures it.
 fn told(error: &Error) -> String {
     let cure = match error {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "name its authority in tls-ca-cert-file of META-URL"
+        // A bad signature: another authority of the same name.
+        Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => {
+            "name its authority in tls-ca-cert-file of META-URL, or trust anyone with \
+             insecure-skip-verify=1"
         }
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },

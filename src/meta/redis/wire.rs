@@ -1,8 +1,9 @@
 //! One connection: bytes out in the order asked, replies back in that order.
 //!
 //! Owns the socket, with TLS between it and the words where the server wants that, and the questions
-//! without an answer. Three tasks serve it: a writer and a reader, each of which closes it when it ends or is dropped with its core, and a watch that does
-//! not wait for ever. Does not know what is said nor how to connect.
+//! without an answer. Three tasks serve it: a writer and a reader, each of which closes it when it
+//! ends or is dropped with its core, and a watch that does not wait for ever. Does not know what is
+//! said nor how to connect.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

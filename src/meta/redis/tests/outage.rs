@@ -33,7 +33,7 @@ fn create(number: u64) -> Commit {
 }
 
 /// Create `count` files from `first` on, some at a time; all are applied.
-async fn create_many(engine: &dyn Engine, first: u64, count: u64) {
+pub(super) async fn create_many(engine: &dyn Engine, first: u64, count: u64) {
     for start in (first..first + count).step_by(20) {
         let waits = (start..start + 20).map(|number| engine.commit(create(number)));
         for outcome in join_all(waits.collect()).await {
@@ -42,7 +42,7 @@ async fn create_many(engine: &dyn Engine, first: u64, count: u64) {
     }
 }
 
-async fn assert_count(engine: &dyn Engine, count: u64) {
+pub(super) async fn assert_count(engine: &dyn Engine, count: u64) {
     let keys = [Key::DirLen(Ino::ROOT), Key::Counter(Counter::TotalInodes)];
     let found = engine.fetch(&keys).await.unwrap();
     assert_eq!(found, [Value::DirLen(count), Value::Counter(count as i64)]);
