@@ -43,7 +43,7 @@ use super::scan::{Page, Table};
 use super::txn::{Commit, Counter, Delayed, Key, Outcome, Value};
 use crate::types::{Attr, Ino};
 
-pub use target::{Passwords, RedisAddress};
+pub use target::{Passwords, RedisAddress, command_to_ask};
 
 /// A Redis and how to enter it, to make handles from on any core.
 #[derive(Clone)]

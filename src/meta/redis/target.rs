@@ -87,39 +87,86 @@ fn refused(reason: &str) -> EngineError {
     ))
 }
 
+/// A URL, read; nothing that it names is opened.
+struct Parts {
+    place: Place,
+    user: Option<String>,
+    password: Option<String>,
+    db: u32,
+    options: Options,
+    sealed: bool,
+}
+
+fn parts(url: &str) -> Result<Parts, EngineError> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("redis", url));
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let options = Options::parse(query).map_err(|reason| refused(&reason))?;
+    let (place, db) = match scheme {
+        "redis" | "rediss" => rest.split_once('/').unwrap_or((rest, "")),
+        "unix" => (rest, ""),
+        _ => return Err(refused("this is no scheme of a Redis")),
+    };
+    let (entry, place) =
+        place.rsplit_once('@').map_or((None, place), |(entry, place)| (Some(entry), place));
+    let (user, password) = entry.map_or((None, None), credentials);
+    let db = options.db.as_deref().unwrap_or(db).trim_matches('/');
+    let db = if db.is_empty() { Ok(0) } else { db.parse() };
+    let db = db.map_err(|_| refused("the database is a number"))?;
+    let place = match scheme {
+        "unix" if place.is_empty() => return Err(refused("the socket's path is missing")),
+        "unix" => Place::One(RedisAddress::Unix(decoded(place).into())),
+        _ => placed(place)?,
+    };
+    Ok(Parts { place, user, password, db, options, sealed: scheme == "rediss" })
+}
+
 impl Target {
     /// From a URL; what it leaves out is in `passwords`.
     ///
     /// # Errors
     /// A URL that cannot be read, with the form it should have; a file of certificates that cannot.
     pub(super) fn parse(url: &str, passwords: Passwords) -> Result<Self, EngineError> {
-        let (scheme, rest) = url.split_once("://").unwrap_or(("redis", url));
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let options = Options::parse(query).map_err(|reason| refused(&reason))?;
-        let (place, db) = match scheme {
-            "redis" | "rediss" => rest.split_once('/').unwrap_or((rest, "")),
-            "unix" => (rest, ""),
-            _ => return Err(refused("this is no scheme of a Redis")),
-        };
-        let (entry, place) =
-            place.rsplit_once('@').map_or((None, place), |(entry, place)| (Some(entry), place));
-        let (user, password) = entry.map_or((None, None), credentials);
-        let db = options.db.as_deref().unwrap_or(db).trim_matches('/');
-        let db = if db.is_empty() { Ok(0) } else { db.parse() };
-        let place = match scheme {
-            "unix" if place.is_empty() => return Err(refused("the socket's path is missing")),
-            "unix" => Place::One(RedisAddress::Unix(decoded(place).into())),
-            _ => placed(place)?,
-        };
+        let Parts { place, user, password, db, options, sealed } = parts(url)?;
         Ok(Self {
             place,
             user,
             passwords: Passwords { redis: password.or(passwords.redis), ..passwords },
-            db: db.map_err(|_| refused("the database is a number"))?,
+            db,
             patience: options.patience,
-            tls: (scheme == "rediss").then(|| Tls::new(&options.tls)).transpose()?,
+            tls: sealed.then(|| Tls::new(&options.tls)).transpose()?,
         })
     }
+}
+
+/// The command by which a person asks the Redis of a URL, or its first Sentinel, whether it answers;
+/// none for a URL that cannot be read. A password is asked for, not shown.
+pub fn command_to_ask(url: &str) -> Option<String> {
+    let Parts { place, user, password, options, sealed, .. } = parts(url).ok()?;
+    let given = |flag: &str, value: Option<&str>| {
+        value.map_or_else(String::new, |value| format!(" {flag} {value}"))
+    };
+    let at = |(host, port): &HostPort| format!(" -h {host} -p {port}");
+    let mut words = "redis-cli".to_owned();
+    words += &match &place {
+        Place::One(RedisAddress::Unix(path)) => format!(" -s {}", path.display()),
+        Place::One(RedisAddress::Tcp(host, port)) => at(&(host.clone(), *port)),
+        Place::Sentinels { at: sentinels, .. } => sentinels.first().map(at).unwrap_or_default(),
+    };
+    if sealed {
+        let tls = &options.tls;
+        words += if tls.unverified { " --tls --insecure" } else { " --tls" };
+        words += &given("--cacert", tls.authorities.as_deref());
+        words += &given("--cert", tls.certificate.as_deref());
+        words += &given("--key", tls.key.as_deref());
+        words += &given("--sni", tls.server_name.as_deref());
+    }
+    if let Place::Sentinels { master, .. } = &place {
+        words += &given("SENTINEL get-master-addr-by-name", Some(master));
+        return Some(words);
+    }
+    words += &given("--user", user.as_deref());
+    words += if user.is_some() || password.is_some() { " --askpass PING" } else { " PING" };
+    Some(words)
 }
 
 fn credentials(entry: &str) -> (Option<String>, Option<String>) {
@@ -237,6 +284,23 @@ mod tests {
         let wanted = of("mine", &[("a", 1), ("b", 7), ("::1", 7)]);
         assert_eq!(place("redis://:pw@mine,a:1,b,[::1]:7/2"), wanted);
         assert_eq!(place("redis://mine,a:1,b/2"), of("mine", &[("a", 1), ("b", 26379)]));
+    }
+
+    #[test]
+    fn a_person_asks_with_one_command() {
+        let asks = |url: &str| command_to_ask(url).unwrap();
+        assert_eq!(asks("redis://h/1"), "redis-cli -h h -p 6379 PING");
+        let socket = asks("unix://:hush@/run/redis.sock?db=3");
+        assert_eq!(socket, "redis-cli -s /run/redis.sock --askpass PING");
+        assert_eq!(
+            asks("rediss://me@h:1?tls-ca-cert-file=/ca&tls-cert-file=/c&tls-key-file=/k"),
+            "redis-cli -h h -p 1 --tls --cacert /ca --cert /c --key /k --user me --askpass PING"
+        );
+        assert_eq!(
+            asks("rediss://:hush@mine,a:1,b/2?insecure-skip-verify=1"),
+            "redis-cli -h a -p 1 --tls --insecure SENTINEL get-master-addr-by-name mine"
+        );
+        assert_eq!(command_to_ask("redis://h/x"), None);
     }
 
     #[test]
