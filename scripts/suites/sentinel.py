@@ -50,6 +50,9 @@ class Watch:
             self.processes.append(subprocess.Popen(["redis-server", conf, "--sentinel"], stdin=subprocess.DEVNULL,
                                                    stdout=self.logs[-1], stderr=self.logs[-1]))
 
+        for host in HOSTS:  # they look at their servers more often than every 10 s
+            await_(lambda h=host: "OK" in self.ask(h, "DEBUG", "info-period", "500"), 20, "a Sentinel does not start")
+
     def ask(self, host, *words):
         return run("redis-cli", "-h", host, "-p", self.port, "SENTINEL", *words, ok=False).stdout.split()
 

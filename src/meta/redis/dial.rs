@@ -129,6 +129,10 @@ async fn greet(target: &Target, wire: &Wire) -> Result<Hashes, Failed> {
     let replies = ask(target, wire, &asked).await?;
     if let Some(error) = reply::first_error(&replies) {
         return Err(match reply::next(error) {
+            // It has no database but 0.
+            Next::Tell if error.to_string().contains("cluster mode") => {
+                Failed::Refused(is_cluster())
+            }
             Next::Tell => Failed::Refused(reply::told("handshake", error)),
             _ => Failed::Passing(error.to_string()),
         });
@@ -228,6 +232,13 @@ fn told_by(reply: &Value) -> Result<String, EngineError> {
     }
 }
 
+fn is_cluster() -> EngineError {
+    EngineError::Refused(
+        "this is a node of a Redis Cluster, which is not served; use a single Redis, or Sentinels"
+            .into(),
+    )
+}
+
 fn check_server(text: &str) -> Result<(), EngineError> {
     let version = info(text, "redis_version").unwrap_or("unknown");
     let mut parts = version.split('.').map_while(|part| part.parse().ok());
@@ -239,9 +250,7 @@ fn check_server(text: &str) -> Result<(), EngineError> {
         )));
     }
     if info(text, "redis_mode") == Some("cluster") {
-        return Err(EngineError::Refused(
-            "this is a node of a Redis Cluster, which is not served; use a single Redis, or Sentinels".into(),
-        ));
+        return Err(is_cluster());
     }
     Ok(())
 }
