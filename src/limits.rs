@@ -43,6 +43,8 @@ pub const LOG_BYTES_MAX: usize = 2 << 20;
 pub const CONTROL_MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Bytes of answers that wait for a reader of `.control`; of progress no more is told then.
 pub const CONTROL_ANSWERS_BYTES_MAX: usize = 1 << 20;
+/// What the kernel must forget and has not heard yet; who has more to tell waits.
+pub const NOTICES_MAX: usize = 1 << 12;
 /// Warm-ups that go on without anybody waiting; one more keeps its caller waiting.
 pub const BACKGROUND_FILLS_MAX: usize = 4;
 /// Rows of metadata, and names of objects, that a check of a volume asks for at a time.

@@ -24,7 +24,7 @@ use crate::stage::{BlockCache, CacheConfig};
 use crate::types::Ino;
 use crate::uring;
 use crate::vfs::op::{Reply, Request};
-use crate::vfs::{Vfs, VfsConfig, VfsShared};
+use crate::vfs::{Notices, Vfs, VfsConfig, VfsShared};
 
 /// How long the end of a mount may take before what is left is given up: the time-out of unmount.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
@@ -145,6 +145,11 @@ impl Server {
             jobs::begin(&floors, duties, self.info.clone());
         }
         Rc::new(Served(vfs))
+    }
+
+    /// What the kernel must forget.
+    pub fn notices(&self) -> &Notices {
+        &self.vfs.notices
     }
 
     /// Register the mount, if it has a session.

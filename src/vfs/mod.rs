@@ -22,6 +22,7 @@ mod ioctl;
 mod lock;
 mod method;
 mod names;
+mod notices;
 pub mod op;
 mod ranges;
 mod removal;
@@ -34,4 +35,5 @@ mod xattr;
 
 pub use config::VfsConfig;
 pub use dispatch::Vfs;
+pub use notices::{Notice, Notices};
 pub use shared::VfsShared;

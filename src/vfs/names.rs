@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::dir::Change;
 use super::dispatch::Vfs;
 use super::error::{Done, stale};
+use super::notices::Notice;
 use super::op::{Caller, EntryReply, Reply};
 use crate::limits::SYMLINK_BYTES_END;
 use crate::meta::{EXCHANGE, Made, MetaError, NewNode, Who};
@@ -148,6 +149,30 @@ impl Vfs {
         self.named(dir, &name, entry.attr.kind, ino);
         self.changed(ino);
         Ok(Reply::Entry(entry))
+    }
+
+    /// As [`Vfs::unlink`], though the kernel has not asked for it.
+    pub(super) async fn unlink_unasked(
+        self: &Rc<Self>,
+        (dir, name): (Ino, Name),
+        ino: Ino,
+        caller: Caller,
+    ) -> Done<()> {
+        self.unlink(dir, name.clone(), caller).await?;
+        self.shared.notices.tell(Notice::Removed { dir, name, ino }).await;
+        Ok(())
+    }
+
+    /// As [`Vfs::rmdir`], though the kernel has not asked for it.
+    pub(super) async fn rmdir_unasked(
+        &self,
+        (dir, name): (Ino, Name),
+        ino: Ino,
+        caller: Caller,
+    ) -> Done<()> {
+        self.rmdir(dir, name.clone(), caller).await?;
+        self.shared.notices.tell(Notice::Removed { dir, name, ino }).await;
+        Ok(())
     }
 
     /// Names in `dir` changed by a commit that began at change `began` and told its attributes.

@@ -11,6 +11,7 @@ use super::handle::Handles;
 use super::inode::Inodes;
 use super::internal::AccessLog;
 use super::interrupt::Interrupts;
+use super::notices::Notices;
 use super::span::Counts;
 use super::told::Told;
 use crate::limits::BACKGROUND_FILLS_MAX;
@@ -28,6 +29,8 @@ pub struct VfsShared {
     pub(super) interrupts: Interrupts,
     pub(super) doomed: Doomed,
     pub(super) access_log: AccessLog,
+    /// What the kernel must forget; told by a thread of the transport.
+    pub notices: Notices,
     /// Warm-ups that nobody waits for.
     pub(super) background_fills: Arc<Permits>,
     pub(super) counts: Sheets<Counts>,
@@ -49,6 +52,7 @@ impl VfsShared {
             interrupts: Interrupts::default(),
             doomed: Doomed::default(),
             access_log: AccessLog::default(),
+            notices: Notices::default(),
             background_fills: Permits::new(BACKGROUND_FILLS_MAX),
             counts: Sheets::default(),
             began: now(),
