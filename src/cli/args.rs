@@ -374,6 +374,9 @@ pub struct KernelArgs {
     /// The kernel keeps listings.
     #[arg(long, help_heading = KERNEL)]
     pub readdir_cache: bool,
+    /// Hear of changes by other clients (Redis), and drop what they changed: the times above may be long then. While they cannot be heard of, they are a second at most.
+    #[arg(long, help_heading = KERNEL)]
+    pub watch: bool,
 }
 
 /// Cache and buffers.

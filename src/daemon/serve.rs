@@ -138,8 +138,12 @@ impl Server {
         if number == 0 {
             uring::spawn(Rc::clone(&data).tick());
         }
+        let watch = self.plan.vfs.watch && number == 0;
         let (shared, config) = (Arc::clone(&self.vfs), self.plan.vfs.clone());
         let vfs = Vfs::new(Rc::clone(&meta), Rc::clone(&data), shared, config);
+        if watch {
+            uring::spawn(Rc::clone(&vfs).watch());
+        }
         if let Some(duties) = self.plan.duties.as_ref().filter(|_| number == 0) {
             let floors = Floors { vfs: Rc::clone(&vfs), meta, data };
             jobs::begin(&floors, duties, self.info.clone());

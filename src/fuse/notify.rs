@@ -2,9 +2,10 @@
 //!
 //! Owns their layout, and the thread that writes them to `/dev/fuse`, whatever way requests come.
 //! To forget a name the kernel locks its directory, which its own lookups, creates and removals hold
-//! until they are answered: such a write may wait for any core. So it is done by a thread that answers
-//! nothing, through a descriptor of its own. Of what is kept of an inode only attributes are dropped,
-//! which takes no lock; when they have changed, the kernel drops pages by itself (AUTO_INVAL_DATA).
+//! until they are answered, and to forget pages it waits for reads of them: such a write may wait for any
+//! core. So it is done by a thread that answers nothing, through a descriptor of its own. Of files only
+//! attributes are dropped, which takes no lock; when they have changed, the kernel drops pages by itself
+//! (AUTO_INVAL_DATA).
 //! While a write waits it cannot be killed: if the process is, its callers in that directory wait until
 //! one of them is killed or the mount is ended by `umount -f`.
 
@@ -20,8 +21,9 @@ const INODE: i32 = 2;
 /// `FUSE_NOTIFY_INVAL_ENTRY`.
 const ENTRY: i32 = 3;
 const HEADER_BYTES: usize = 16;
-/// A negative place in a file: no pages.
+/// Where pages to be dropped begin; a negative place is in no file.
 const NO_PAGES: i64 = -1;
+const ALL_PAGES: i64 = 0;
 
 /// Tell the kernel behind `device` what `notices` bring, until they end or it has let go of the
 /// mount. Blocks: for a thread of its own.
@@ -49,6 +51,9 @@ fn tell(device: &OwnedFd, notice: &Notice) -> Result<(), Errno> {
             }
             Ok(())
         }
+        Notice::Name { dir, name } => send(device, &entry(*dir, name)).map(drop),
+        Notice::Attributes(ino) => send(device, &attributes(*ino)).map(drop),
+        Notice::Content(ino) => send(device, &inode(*ino, ALL_PAGES)).map(drop),
     }
 }
 
@@ -82,9 +87,13 @@ fn entry(dir: Ino, name: &[u8]) -> Vec<u8> {
     )
 }
 
-/// `fuse_notify_inval_inode_out`: number, place, bytes.
 fn attributes(ino: Ino) -> Vec<u8> {
-    message(INODE, &[&ino.0.to_ne_bytes(), &NO_PAGES.to_ne_bytes(), &0i64.to_ne_bytes()])
+    inode(ino, NO_PAGES)
+}
+
+/// `fuse_notify_inval_inode_out`: number, place, bytes; 0 for all behind it.
+fn inode(ino: Ino, pages_from: i64) -> Vec<u8> {
+    message(INODE, &[&ino.0.to_ne_bytes(), &pages_from.to_ne_bytes(), &0i64.to_ne_bytes()])
 }
 
 #[cfg(test)]

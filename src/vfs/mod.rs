@@ -31,6 +31,8 @@ mod span;
 mod statfs;
 mod told;
 mod turns;
+mod watch;
+mod watched;
 mod xattr;
 
 pub use config::VfsConfig;

@@ -24,6 +24,17 @@ pub enum Notice {
         /// What it stood for.
         ino: Ino,
     },
+    /// What a name stands for, or that it stands for nothing.
+    Name {
+        /// The directory.
+        dir: Ino,
+        /// The name in it.
+        name: Name,
+    },
+    /// Attributes of an inode.
+    Attributes(Ino),
+    /// Attributes of an inode and all that is kept of its content: the listing of a directory.
+    Content(Ino),
 }
 
 #[derive(Default)]

@@ -14,6 +14,7 @@ use super::interrupt::Interrupts;
 use super::notices::Notices;
 use super::span::Counts;
 use super::told::Told;
+use super::watched::Watched;
 use crate::limits::BACKGROUND_FILLS_MAX;
 use crate::metrics::Sheets;
 use crate::stdx::{Permits, monotonic_ns, now};
@@ -25,6 +26,7 @@ pub struct VfsShared {
     pub(super) inodes: Inodes,
     pub(super) changes: Changes,
     pub(super) told: Told,
+    pub(super) watched: Watched,
     pub(super) listings: Listings,
     pub(super) interrupts: Interrupts,
     pub(super) doomed: Doomed,
@@ -48,6 +50,7 @@ impl VfsShared {
             inodes: Inodes::default(),
             changes: Changes::default(),
             told: Told::default(),
+            watched: Watched::default(),
             listings: Listings::default(),
             interrupts: Interrupts::default(),
             doomed: Doomed::default(),

@@ -30,7 +30,7 @@ use crate::uring::{sleep, timeout};
 /// The oldest Redis that is served.
 const VERSION_MIN: (u32, u32) = (6, 2);
 /// A connection and its handshake take no longer than this.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the very first connection is tried for.
 const FIRST_PATIENCE: Duration = Duration::from_secs(5);
 /// Pauses between tries grow from here ...
@@ -278,7 +278,7 @@ impl Failed {
 }
 
 /// A connected socket; of several addresses of a host the first that answers.
-async fn connected(address: &RedisAddress) -> io::Result<OwnedFd> {
+pub(super) async fn connected(address: &RedisAddress) -> io::Result<OwnedFd> {
     let (host, port) = match address {
         RedisAddress::Unix(path) => return connect_unix(path).await,
         RedisAddress::Tcp(host, port) => (host.clone(), *port),

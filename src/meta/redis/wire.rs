@@ -41,8 +41,18 @@ struct Waiting {
     sender: Sender<Vec<Value>>,
 }
 
+/// What comes without being asked for, and the end of it.
+pub(super) enum Pushed {
+    Data(Vec<Value>),
+    Cut,
+}
+
+type Listener = Box<dyn Fn(Pushed)>;
+
 pub(super) struct Wire {
     fd: OwnedFd,
+    /// Who takes what nobody asked for.
+    listener: RefCell<Option<Listener>>,
     outbox: RefCell<Vec<u8>>,
     /// Wakes the writer while it waits for the outbox to fill.
     writer: Cell<Option<Waker>>,
@@ -68,6 +78,7 @@ impl Wire {
     pub(super) fn new(fd: OwnedFd, silence_max: Duration) -> Rc<Self> {
         let wire = Rc::new(Self {
             fd,
+            listener: RefCell::default(),
             outbox: RefCell::default(),
             writer: Cell::default(),
             waiting: RefCell::default(),
@@ -93,7 +104,21 @@ impl Wire {
             let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
             drop(waiting);
             self.wake_writer();
+            if let Some(listener) = self.listener.take() {
+                listener(Pushed::Cut);
+            }
         }
+    }
+
+    /// Take what comes without being asked for; it must not listen anew.
+    pub(super) fn listen(&self, listener: impl Fn(Pushed) + 'static) {
+        *self.listener.borrow_mut() = Some(Box::new(listener));
+    }
+
+    /// Hand over what came unasked; false if nobody listens.
+    fn push(&self, data: Vec<Value>) -> bool {
+        let listener = self.listener.borrow();
+        listener.as_ref().map(|listener| listener(Pushed::Data(data))).is_some()
     }
 
     fn wake_writer(&self) {
@@ -207,8 +232,12 @@ async fn read_replies(serving: Serving) {
         loop {
             match parser.parse_value(&mut arrived) {
                 Ok(value) => {
+                    let taken = match value {
+                        Value::Push { data, .. } => wire.push(data),
+                        value => wire.deliver(value),
+                    };
                     // A reply nobody has asked for: the order is lost.
-                    if !wire.deliver(value) {
+                    if !taken {
                         return;
                     }
                 }
@@ -325,7 +354,7 @@ mod tests {
 
     #[test]
     fn replies_nobody_asked_for_and_bytes_that_are_none_end_it() {
-        for bytes in ["+OK\r\n", "?what\r\n"] {
+        for bytes in ["+OK\r\n", "?what\r\n", ">2\r\n$1\r\na\r\n_\r\n"] {
             let (mut far, near) = pair();
             far.write_all(bytes.as_bytes()).unwrap();
             block_on(async {
