@@ -385,7 +385,7 @@ pub struct CacheArgs {
     /// Memory for written bytes that are not stored yet; a hard bound.
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "300M", help_heading = CACHE)]
     pub buffer_size: u64,
-    /// Bytes read ahead of one reader [default: 8 blocks].
+    /// Bytes read ahead of one reader, in less than half of --memory-cache-size [default: 8 blocks].
     #[arg(long, value_name = "SIZE", value_parser = bytes, help_heading = CACHE)]
     pub max_readahead: Option<u64>,
     /// Whole blocks fetched at a time after a read of a piece; 0 for none.

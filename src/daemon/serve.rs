@@ -26,6 +26,8 @@ use crate::uring;
 use crate::vfs::op::{Reply, Request};
 use crate::vfs::{Notices, Vfs, VfsConfig, VfsShared};
 
+/// Blocks read ahead of a reader unless told otherwise.
+const READAHEAD_BLOCKS: u64 = 8;
 /// How long the end of a mount may take before what is left is given up: the time-out of unmount.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the session may take to end; after that other clients end it.
@@ -40,7 +42,7 @@ pub struct CachePlan {
     pub blocks: CacheConfig,
     /// Keep whole blocks too when they are written (`--cache-large-write`).
     pub large_writes: bool,
-    /// Bytes read ahead at most (`--max-readahead`); `None` is eight blocks.
+    /// Bytes read ahead at most (`--max-readahead`); `None` is eight blocks. See [`readahead_bytes`].
     pub max_readahead_bytes: Option<u64>,
     /// Blocks fetched around random reads at a time (`--prefetch`).
     pub prefetch: usize,
@@ -113,7 +115,7 @@ impl Server {
             uploads: plan.cache.uploads,
             downloads: plan.cache.downloads,
             tries: plan.cache.tries,
-            max_readahead_bytes: plan.cache.max_readahead_bytes.unwrap_or(8 * block_bytes),
+            max_readahead_bytes: readahead_bytes(&plan.cache, block_bytes),
             prefetch: plan.cache.prefetch,
             compacts: plan.duties.as_ref().is_some_and(|duties| duties.clean_up),
         });
@@ -208,6 +210,25 @@ impl Server {
     }
 }
 
+/// How far a reader is read ahead of: as asked, but in less than half of the memory for blocks, so that
+/// what was fetched is still there when its reader comes; a block at least.
+fn readahead_bytes(cache: &CachePlan, block_bytes: u64) -> u64 {
+    let asked = cache.max_readahead_bytes.unwrap_or(READAHEAD_BLOCKS * block_bytes);
+    let room = cache.blocks.memory_bytes;
+    let below_half = (room / 2).saturating_sub(1) / block_bytes * block_bytes;
+    let most = below_half.max(block_bytes);
+    if asked > most {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        tracing::info!(
+            "{} MiB are read ahead, not {}: less than half of --memory-cache-size ({} MiB)",
+            mib(most),
+            mib(asked),
+            mib(room),
+        );
+    }
+    asked.min(most)
+}
+
 /// Cache folders that are not on the very disk where the objects are: a copy there is no nearer.
 fn useful_folders(folders: &[PathBuf], stores: &Stores) -> Vec<PathBuf> {
     let Some(objects) = stores.device() else { return folders.to_vec() };
@@ -239,5 +260,36 @@ impl Handler for Served {
                 tracing::error!("not everything could be stored in time; what is left is lost");
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_ahead_leaves_half_of_the_memory_to_those_who_read() {
+        const MIB: u64 = 1 << 20;
+        let plan = |asked: Option<u64>, memory_bytes| CachePlan {
+            buffer_bytes: 0,
+            blocks: CacheConfig { memory_bytes, ..CacheConfig::default() },
+            large_writes: false,
+            max_readahead_bytes: asked,
+            prefetch: 0,
+            uploads: 1,
+            downloads: 1,
+            tries: 1,
+        };
+        let told = |asked, memory, block| readahead_bytes(&plan(asked, memory), block);
+        assert_eq!(told(None, 100 * MIB, 4 * MIB), 32 * MIB, "the default fits the default");
+        assert_eq!(told(Some(64 * MIB), 100 * MIB, 4 * MIB), 48 * MIB);
+        assert_eq!(told(Some(64 * MIB), 300 * MIB, 4 * MIB), 64 * MIB);
+        assert_eq!(told(None, 100 * MIB, 16 * MIB), 48 * MIB);
+        assert_eq!(told(Some(0), 100 * MIB, 4 * MIB), 0);
+        assert_eq!((told(None, 0, 4 * MIB), told(None, 8 * MIB, 4 * MIB)), (4 * MIB, 4 * MIB));
+        for memory in (0..400).map(|mib| mib * MIB) {
+            let ahead = told(Some(1 << 40), memory, 4 * MIB);
+            assert!(ahead == 4 * MIB || 2 * ahead < memory, "{ahead} of {memory}");
+        }
     }
 }
