@@ -82,10 +82,7 @@ impl Vfs {
                 self.end(span, done)
             }),
             Op::Forget { items } => {
-                for (ino, _) in &items {
-                    self.shared.inodes.forget(*ino);
-                    self.shared.watched.forget(*ino);
-                }
+                items.iter().for_each(|(ino, _)| self.shared.inodes.forget(*ino));
                 Box::pin(ready(Reply::None))
             }
             Op::Release { handle, flock_owner, .. } => {

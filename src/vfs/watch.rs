@@ -8,13 +8,13 @@
 //! change of this mount, too. The kernel is told by `notices`.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::dispatch::Vfs;
 use super::notices::Notice;
 use crate::limits::WATCHED_NAMES_TOGETHER;
 use crate::meta::Heard;
-use crate::stdx::monotonic_ns;
 use crate::types::{Ino, Name};
 use crate::uring;
 
@@ -22,9 +22,11 @@ use crate::uring;
 const SHORT_NS: u64 = 1_000_000_000;
 /// Pause between two tries to hear of changes.
 const PAUSE: Duration = Duration::from_millis(200);
-/// After names were looked at, nothing is for so many times as long: of the engine's time little goes
-/// into it, however many names a directory has and however fast it changes.
-const REST: u32 = 9;
+/// After names were looked at, nothing is for so long for each: ten times what they cost an engine, so that
+/// little of its time goes into it, however many names a directory has and however fast it changes.
+const REST_PER_NAME: Duration = Duration::from_micros(2);
+/// A reply that was made is in the kernel's hands after this.
+const REPLY: Duration = Duration::from_millis(30);
 
 impl Vfs {
     /// Follow what others change, for ever.
@@ -71,8 +73,9 @@ impl Vfs {
                 shared.changes.forget();
                 shared.inodes.each(|inode| inode.forget_told());
                 let (names, nodes) = shared.watched.take_all();
+                self.tell_later(nodes.clone());
                 let notices = told_of(names, nodes);
-                let shared = std::sync::Arc::clone(shared);
+                let shared = Arc::clone(shared);
                 uring::spawn(async move {
                     for notice in notices {
                         shared.notices.tell(notice).await;
@@ -87,6 +90,7 @@ impl Vfs {
         let (names, nodes) = self.shared.watched.end();
         self.shared.changes.forget();
         self.shared.inodes.each(|inode| inode.forget_told());
+        self.tell_later(nodes.clone());
         for notice in told_of(names, nodes) {
             self.shared.notices.tell(notice).await;
         }
@@ -103,28 +107,46 @@ impl Vfs {
 
     async fn tell_nodes(self: Rc<Self>) {
         loop {
-            for ino in self.shared.watched.suspect_nodes().await {
+            let mut again = Vec::new();
+            for (ino, fresh) in self.shared.watched.suspect_nodes().await {
                 self.shared.notices.tell(Notice::Attributes(ino)).await;
+                again.extend(fresh.then_some(ino));
             }
+            self.tell_later(again);
         }
+    }
+
+    /// Tell that attributes changed once the kernel has them: a notice may overtake the reply that told
+    /// them, and the kernel does not remember it for a node that it does not know yet. (Names need no
+    /// such care: their directory is locked until the reply is there.)
+    fn tell_later(&self, nodes: Vec<Ino>) {
+        if nodes.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        uring::spawn(async move {
+            uring::sleep(REPLY).await;
+            for ino in nodes {
+                shared.notices.tell(Notice::Attributes(ino)).await;
+            }
+        });
     }
 
     async fn tell_names(self: Rc<Self>) {
         loop {
             for dir in self.shared.watched.suspect_dirs().await {
-                let began_ns = monotonic_ns();
-                self.look_at_names(dir).await;
+                let names = self.look_at_names(dir).await;
                 if self.config.readdir_cache {
                     self.shared.notices.tell(Notice::Content(dir)).await;
                 }
-                let took = Duration::from_nanos(monotonic_ns().saturating_sub(began_ns));
-                uring::sleep(took * REST).await;
+                uring::sleep(REST_PER_NAME * names).await;
             }
         }
     }
 
-    /// Tell the kernel which of the names that it keeps of a directory stand for something else now.
-    async fn look_at_names(&self, dir: Ino) {
+    /// Tell the kernel which of the names that it keeps of a directory stand for something else now; how
+    /// many it keeps.
+    async fn look_at_names(&self, dir: Ino) -> u32 {
         let told = self.shared.watched.names_of(dir);
         for part in told.chunks(WATCHED_NAMES_TOGETHER) {
             let names: Vec<Name> = part.iter().map(|(name, _)| name.clone()).collect();
@@ -137,6 +159,7 @@ impl Vfs {
                 }
             }
         }
+        u32::try_from(told.len()).expect("a directory has a bound of names")
     }
 
     /// How long the kernel may keep attributes that are looked at after this.
@@ -168,6 +191,9 @@ impl Vfs {
         // The trash is found by a name that is in no directory.
         if !self.config.watch || ino == Ino::TRASH {
             return ttl_ns;
+        }
+        if matches!(name, b"" | b"." | b"..") {
+            return ttl_ns.min(SHORT_NS);
         }
         let kept = self.shared.watched.keep_name(dir, name, ino, ttl_ns);
         match self.shared.changes.since(dir, began) {

@@ -20,14 +20,18 @@ const SHARDS: usize = 16;
 const PER_SHARD: usize = WATCHED_MAX / SHARDS;
 /// A full table is searched for what the kernel no longer keeps once in so long.
 const SWEEP_NS: u64 = 1_000_000_000;
+/// A reply is in the kernel's hands after so long.
+const FRESH_NS: u64 = 100_000_000;
 
 /// What a name was told to stand for, 0 for nothing, and until when the kernel may keep that.
 type Told = (Ino, u64);
 
+/// When attributes were told, and until when the kernel may keep them.
+type Span = (u64, u64);
+
 #[derive(Default)]
 struct Shard {
-    /// Until when.
-    nodes: HashMap<Ino, u64, RandomState>,
+    nodes: HashMap<Ino, Span, RandomState>,
     /// By directory; they lie in its shard.
     dirs: HashMap<Ino, HashMap<Name, Told, RandomState>, RandomState>,
     names: usize,
@@ -37,7 +41,8 @@ struct Shard {
 /// What may have changed.
 #[derive(Default)]
 struct Suspects {
-    nodes: HashSet<Ino, RandomState>,
+    /// And whether that was told just now.
+    nodes: HashMap<Ino, bool, RandomState>,
     dirs: HashSet<Ino, RandomState>,
 }
 
@@ -95,7 +100,7 @@ impl Watched {
                 return false;
             }
         }
-        shard.nodes.insert(ino, now_ns.saturating_add(ttl_ns));
+        shard.nodes.insert(ino, (now_ns, now_ns.saturating_add(ttl_ns)));
         true
     }
 
@@ -129,8 +134,12 @@ impl Watched {
 
     /// Attributes may have changed: they count as not kept, and if they were, the kernel is to hear.
     pub fn suspect_node(&self, ino: Ino) {
-        if self.shard(ino).nodes.remove(&ino).is_some() {
-            self.suspects().nodes.insert(ino);
+        let kept = self.shard(ino).nodes.remove(&ino);
+        if let Some((told_ns, _)) = kept {
+            let fresh = monotonic_ns().saturating_sub(told_ns) < FRESH_NS;
+            let mut suspects = self.suspects();
+            *suspects.nodes.entry(ino).or_default() |= fresh;
+            drop(suspects);
             self.suspected.open();
         }
     }
@@ -143,25 +152,23 @@ impl Watched {
         }
     }
 
-    /// Nodes whose attributes may have changed, waited for.
-    pub async fn suspect_nodes(&self) -> Vec<Ino> {
-        self.next_of(|suspects| &mut suspects.nodes).await
+    /// Nodes whose attributes may have changed, waited for, each with whether they were told so short a
+    /// time ago that the kernel may not have them yet.
+    pub async fn suspect_nodes(&self) -> Vec<(Ino, bool)> {
+        self.next_of(|suspects| mem::take(&mut suspects.nodes).into_iter().collect()).await
     }
 
     /// Directories whose names may have changed, waited for.
     pub async fn suspect_dirs(&self) -> Vec<Ino> {
-        self.next_of(|suspects| &mut suspects.dirs).await
+        self.next_of(|suspects| mem::take(&mut suspects.dirs).into_iter().collect()).await
     }
 
-    async fn next_of(
-        &self,
-        which: impl Fn(&mut Suspects) -> &mut HashSet<Ino, RandomState>,
-    ) -> Vec<Ino> {
+    async fn next_of<T>(&self, take: impl Fn(&mut Suspects) -> Vec<T>) -> Vec<T> {
         loop {
             let ticket = self.suspected.ticket();
-            let found = mem::take(which(&mut self.suspects()));
+            let found = take(&mut self.suspects());
             if !found.is_empty() {
-                return found.into_iter().collect();
+                return found;
             }
             self.suspected.wait(ticket).await;
         }
@@ -187,15 +194,6 @@ impl Watched {
         }
         shard.names -= 1;
         true
-    }
-
-    /// The kernel keeps nothing of an inode any more, nor names in it.
-    pub fn forget(&self, ino: Ino) {
-        let mut shard = self.shard(ino);
-        shard.nodes.remove(&ino);
-        if let Some(names) = shard.dirs.remove(&ino) {
-            shard.names -= names.len();
-        }
     }
 
     /// So much is to be looked at that nothing more is taken on.
@@ -224,7 +222,7 @@ impl Shard {
             return;
         }
         self.swept_ns = now_ns;
-        self.nodes.retain(|_, until_ns| *until_ns > now_ns);
+        self.nodes.retain(|_, (_, until_ns)| *until_ns > now_ns);
         self.dirs.retain(|_, names| {
             names.retain(|_, (_, until_ns)| *until_ns > now_ns);
             !names.is_empty()
@@ -268,13 +266,15 @@ mod tests {
         watched.begin();
         watched.suspect_node(Ino(7));
         watched.suspect_dir(Ino(1), false);
-        assert_eq!((ready(watched.suspect_nodes()), ready(watched.suspect_dirs())), (None, None));
+        assert!(
+            ready(watched.suspect_nodes()).is_none() && ready(watched.suspect_dirs()).is_none()
+        );
         watched.keep_node(Ino(7), LONG);
         watched.keep_name(Ino(1), b"a", Ino(7), LONG);
         watched.keep_name(Ino(1), b"none", Ino(0), LONG);
         (0..2).for_each(|_| watched.suspect_node(Ino(7)));
         (0..2).for_each(|_| watched.suspect_dir(Ino(1), false));
-        assert_eq!(ready(watched.suspect_nodes()), Some(vec![Ino(7)]));
+        assert_eq!(ready(watched.suspect_nodes()), Some(vec![(Ino(7), true)]));
         assert_eq!(ready(watched.suspect_dirs()), Some(vec![Ino(1)]));
         assert_eq!(ready(watched.suspect_nodes()), None);
         assert_eq!(watched.names_of(Ino(1)).len(), 2);
@@ -283,8 +283,6 @@ mod tests {
             watched.drop_name(Ino(1), b"a", Ino(7)) && !watched.drop_name(Ino(1), b"a", Ino(7))
         );
         assert_eq!(watched.names_of(Ino(1)), [((*b"none").into(), Ino(0))]);
-        watched.forget(Ino(1));
-        assert_eq!(watched.names_of(Ino(1)), []);
     }
 
     #[test]
