@@ -118,6 +118,14 @@ fn timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn host_and_port(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    match port.map(|(_, port)| port.parse::<u16>()) {
+        Some(Ok(_)) => Ok(text.to_owned()),
+        _ => Err(format!("{text:?} is no address; write it as 127.0.0.1:9567")),
+    }
+}
+
 fn ratio(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|ratio| (0.0..1.0).contains(ratio));
     number.ok_or_else(|| format!("{text:?} is no share; write it as 0.1"))
@@ -329,6 +337,9 @@ pub struct MountArgs {
     /// Largest request.
     #[arg(long, value_name = "SIZE", value_parser = |text: &str| parse_size(text, 1 << 10), default_value = "1M")]
     pub max_fuse_io: u64,
+    /// Serve the numbers of the mount to Prometheus there, as http://HOST:PORT/metrics; port 0 for any, which the log tells.
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
+    pub metrics: Option<String>,
     /// Extended attributes.
     #[arg(long)]
     pub enable_xattr: bool,

@@ -131,6 +131,7 @@ fn plan(asked: &MountArgs) -> Result<MountPlan, Failure> {
             vfs: vfs_config(asked, read_only),
             cores,
             skip_dir_mtime_ns: nanoseconds(asked.meta.skip_dir_mtime),
+            metrics: asked.metrics.clone(),
             duties,
         },
     })

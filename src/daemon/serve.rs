@@ -3,14 +3,16 @@
 //! Owns the settings of the floors and the closed list of what cores share. Relies on each floor
 //! for its own sharing.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::engine::Engines;
 use super::failure::Failure;
 use super::jobs::{self, Duties, Floors};
+use super::scrape;
 use super::shown::config_text;
 use super::store::{Stores, device_of};
 use super::volume::{compression_of, rules_of, session_info};
@@ -65,6 +67,8 @@ pub struct ServePlan {
     pub cores: usize,
     /// A directory younger than this keeps its times (`--skip-dir-mtime`), ns.
     pub skip_dir_mtime_ns: u64,
+    /// Where the numbers of the mount are served over HTTP (`--metrics`), `HOST:PORT`.
+    pub metrics: Option<String>,
     /// What the session does; `None` on read-only mounts, which have no session.
     pub duties: Option<Duties>,
 }
@@ -77,6 +81,10 @@ pub struct Server {
     data: Arc<DataShared>,
     vfs: Arc<VfsShared>,
     plan: ServePlan,
+    /// Where scrapes of the metrics come in; the first core takes it.
+    scrapes: Mutex<Option<OwnedFd>>,
+    /// Labels of all metrics.
+    labels: scrape::Labels,
     /// What `status` shows of the session.
     info: String,
 }
@@ -123,7 +131,10 @@ impl Server {
         let (root, read_only) = (plan.vfs.root, plan.vfs.read_only);
         let meta = MetaShared::new(root, read_only, setting.trash_days(), rules);
         let info = session_info(point);
-        Ok(Self { engines, stores, meta, data, vfs: VfsShared::new(), plan, info })
+        let scrapes = Mutex::new(plan.metrics.as_deref().and_then(metrics_listener));
+        let labels = scrape::labels(setting.name(), point);
+        let vfs = VfsShared::new();
+        Ok(Self { engines, stores, meta, data, vfs, plan, scrapes, labels, info })
     }
 
     /// Metadata and data for the calling core.
@@ -145,6 +156,9 @@ impl Server {
         let vfs = Vfs::new(Rc::clone(&meta), Rc::clone(&data), shared, config);
         if watch {
             uring::spawn(Rc::clone(&vfs).watch());
+        }
+        if let Some(listener) = self.scrapes.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            uring::spawn(scrape::serve(listener, Rc::clone(&vfs), self.labels.clone()));
         }
         if let Some(duties) = self.plan.duties.as_ref().filter(|_| number == 0) {
             let floors = Floors { vfs: Rc::clone(&vfs), meta, data };
@@ -208,6 +222,15 @@ impl Server {
             super::volume::find_dir(&meta, path).await
         })
     }
+}
+
+/// As with the official client, a mount goes on without an endpoint that was asked for and cannot be.
+fn metrics_listener(place: &str) -> Option<OwnedFd> {
+    let listener = scrape::listen(place);
+    let told = |error: &std::io::Error| {
+        tracing::error!("no metrics at --metrics {place}: {error}; choose another address or port");
+    };
+    listener.inspect_err(told).ok()
 }
 
 /// How far a reader is read ahead of: as asked, but in less than half of the memory for blocks, so that
