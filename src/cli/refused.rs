@@ -30,7 +30,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("fast-statfs", LATER),
     ("network-interfaces", LATER),
     ("open-cache-limit", LATER),
-    ("metrics", "is not built: `.stats` in the root of the mount has the numbers"),
     ("custom-labels", LATER),
     ("consul", LATER),
     ("pyroscope", "is for the official client, which is written in Go"),
@@ -120,7 +119,7 @@ mod tests {
     fn flags_are_refused_by_name() {
         let told = |line: &str| first(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
         assert!(told("jfs-uring mount --writeback a b").unwrap().starts_with("--writeback "));
-        assert!(told("jfs-uring mount --metrics=1:2 a b").unwrap().starts_with("--metrics "));
+        assert!(told("jfs-uring mount --consul=1:2 a b").unwrap().starts_with("--consul "));
         assert_eq!(told("jfs-uring mount --cache-size 1G a b"), None);
         assert_eq!(told("jfs-uring format --writeback a b"), None);
     }

@@ -173,7 +173,7 @@ fn serve(
     let (transport, cores) = (session.transport, plan.serve.cores);
     tracing::info!(?transport, cores, point = %point.display(), "serving");
     let answered = tell_when_it_answers(point.to_path_buf(), readiness.clone());
-    let served = core::run(session, cores, |number| server.handler(number));
+    let served = core::run(session, cores, server.notices(), |number| server.handler(number));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("the mount has ended");
     served.map_err(|error| Failure::failed(format!("the connection broke: {error}")))?;

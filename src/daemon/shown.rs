@@ -114,6 +114,7 @@ mod tests {
             vfs: VfsConfig::default(),
             cores: 1,
             skip_dir_mtime_ns: 5,
+            metrics: None,
             duties: None,
         };
         let text = config_text(&setting, &plan, Path::new("/mnt"));

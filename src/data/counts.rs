@@ -1,31 +1,45 @@
 //! What file bytes count: requests to the object store, and what the bounds hold now.
 
 use super::Data;
-use crate::metrics::{Count, Sum, Times};
+use crate::metrics::Count;
+use crate::metrics::spread::{OBJECTS, Spread, SpreadSum};
 use crate::object::StoreError;
 use crate::pages::{PAGE_BYTES, Page};
 use crate::stage::CacheStats;
 
 /// Of one core.
-#[derive(Default)]
 pub(super) struct Counts {
-    pub get: Times,
-    pub put: Times,
-    pub delete: Times,
+    pub get: Spread,
+    pub put: Spread,
+    pub delete: Spread,
     pub get_bytes: Count,
     pub put_bytes: Count,
     pub errors: Count,
 }
 
+impl Default for Counts {
+    fn default() -> Self {
+        let spread = || Spread::new(&OBJECTS);
+        Self {
+            get: spread(),
+            put: spread(),
+            delete: spread(),
+            get_bytes: Count::default(),
+            put_bytes: Count::default(),
+            errors: Count::default(),
+        }
+    }
+}
+
 /// What a mount asked of its object store, and holds of file bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct DataCounts {
     /// Objects or parts of them fetched; nanoseconds, retries included.
-    pub get: Sum,
+    pub get: SpreadSum,
     /// Objects stored; nanoseconds, retries included.
-    pub put: Sum,
+    pub put: SpreadSum,
     /// Objects removed; nanoseconds, retries included.
-    pub delete: Sum,
+    pub delete: SpreadSum,
     /// Bytes as they were stored.
     pub get_bytes: u64,
     /// Bytes as they are stored.

@@ -22,7 +22,7 @@ mod txn;
 pub use acl::{AclKind, Named, Rule, UNSET};
 pub use client::{Made, Meta, MetaCounts, MetaShared, Moved, Released, TrashFolder, Usage};
 pub use engine::{
-    AclRules, Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices,
+    AclRules, Description, DirEntry, Engine, EngineError, Heard, Local, Session, UnusedSlices,
 };
 pub use overlay::overlay;
 pub use plan::acl::WantedAcl;

@@ -144,7 +144,8 @@ impl Link {
     /// The connection, made if there is none.
     async fn wire(&self) -> Result<Rc<Wire>, EngineError> {
         let began_ns = monotonic_ns();
-        let mut pauses = Pauses::new(&self.shared.target.patience);
+        let target = &self.shared.target;
+        let mut pauses = Pauses::new(&target.patience);
         loop {
             if let Some(wire) = self.standing() {
                 return Ok(wire);
@@ -156,7 +157,7 @@ impl Link {
             }
             let _turn = Turn(self);
             // Rare and large: in a box it does not make every question large.
-            match Box::pin(dial(&self.shared.target)).await {
+            match Box::pin(dial(target, target.patience.silence)).await {
                 Ok((wire, hashes)) => {
                     *self.hashes.borrow_mut() = Rc::new(hashes);
                     self.shared.reached.store(true, Ordering::Release);
