@@ -1,9 +1,10 @@
 //! The Redis engine: JuiceFS's keys in a Redis, which official clients use at the same time.
 //!
 //! Owns the way there and back: a connection per core (`link`, `dial`, `wire`), reads as one pipeline
-//! (`fetch`, `list`), commits as batches of one script call (`batch`, `pack`, `commit.lua`), and one
-//! more connection for changes of others (`tracking`). Does not own POSIX rules nor the bytes of
-//! records. Everything may be sent twice: reads, and what the scripts recognise.
+//! (`fetch`, `list`), commits as batches of one script call (`batch`, `pack`, `commit.lua`), and one more
+//! connection for changes of others (`tracking`). Does
+//! not own POSIX rules nor the bytes of records. Everything may be sent twice: reads, and what
+//! the scripts recognise.
 
 mod acl;
 mod batch;

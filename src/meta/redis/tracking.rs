@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::dial::{Failed, dial};
+use super::dial::{Failed, ask, dial};
 use super::link::Shared;
 use super::reply;
 use super::target::Target;
@@ -28,7 +28,7 @@ const NODE: u8 = b'i';
 const DIR: u8 = b'd';
 /// How often the server is asked whether it is there.
 const LOOK: Duration = Duration::from_secs(1);
-/// Without a byte for this long while an answer is due, it is not: what it would have told is missed.
+/// Without an answer for this long it is not: what it would have told is missed.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 
 /// Tell `hear` what is changed, until that cannot be told any more, and why.
@@ -48,28 +48,32 @@ async fn begin(
     target: &Target,
     hear: &Rc<dyn Fn(Heard)>,
 ) -> Result<(Rc<Wire>, Rc<Gate>), EngineError> {
-    let met = dial(target, SILENCE_MAX).await;
-    let (wire, _scripts) = met.map_err(|failed| failed.told(target))?;
+    let told = |failed| match failed {
+        Failed::Absent(reason) | Failed::Passing(reason) => {
+            EngineError::Unavailable(format!("no Redis at {}: {reason}", target.place))
+        }
+        Failed::Unfit(error) | Failed::Refused(error) => error,
+    };
+    let (wire, _) = Box::pin(dial(target)).await.map_err(told)?;
     let (cut, hear) = (Rc::<Gate>::default(), Rc::clone(hear));
     let opens = Rc::clone(&cut);
     wire.listen(move |pushed| match pushed {
         Pushed::Data(data) => data.iter().for_each(|keys| tell(keys, &*hear)),
         Pushed::Cut => opens.open(),
     });
-    let begun = match wire.ask(&beginning()).await {
+    let begun = match ask(target, &wire, &greeting()).await {
         Ok(replies) => match reply::first_error(&replies) {
             None => return Ok((wire, cut)),
             Some(error) => reply::told("CLIENT TRACKING", error),
         },
-        Err(_) => Failed::Passing("it closes the connection".into()).told(target),
+        Err(failed) => told(failed),
     };
     wire.close();
     Err(begun)
 }
 
-fn beginning() -> Asked {
-    let mut asked = Asked::default();
-    asked.add(&[b"HELLO", b"3"]);
+fn greeting() -> Asked {
+    let mut asked = Asked::one(&[b"HELLO", b"3"]);
     asked.add(&[b"CLIENT", b"TRACKING", b"ON", b"BCAST", b"PREFIX", &[NODE], b"PREFIX", &[DIR]]);
     asked
 }
@@ -82,8 +86,10 @@ async fn follow(wire: &Wire, cut: &Gate) {
             return;
         }
         if timeout(LOOK, cut.wait(ticket)).await.is_err() {
-            // An answer shows that it is there; the wire itself looks whether one comes.
-            let _ = wire.ask(&Asked::one(&[b"PING"])).await;
+            let ping = Asked::one(&[b"PING"]);
+            if timeout(SILENCE_MAX, wire.ask(&ping)).await.is_err() {
+                wire.close();
+            }
         }
     }
 }

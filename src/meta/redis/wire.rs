@@ -53,11 +53,11 @@ type Listener = Box<dyn Fn(Pushed)>;
 
 pub(super) struct Wire {
     fd: OwnedFd,
+    /// Who takes what nobody asked for.
+    listener: RefCell<Option<Listener>>,
     tls: Option<RefCell<TlsSession>>,
     /// What ended the TLS session.
     trouble: RefCell<Option<String>>,
-    /// Who takes what nobody asked for.
-    listener: RefCell<Option<Listener>>,
     outbox: RefCell<Vec<u8>>,
     /// Wakes the writer while it waits for the outbox to fill.
     writer: Cell<Option<Waker>>,
@@ -83,9 +83,9 @@ impl Wire {
     pub(super) fn new(fd: OwnedFd, tls: Option<TlsSession>, silence_max: Duration) -> Rc<Self> {
         let wire = Rc::new(Self {
             fd,
+            listener: RefCell::default(),
             tls: tls.map(RefCell::new),
             trouble: RefCell::default(),
-            listener: RefCell::default(),
             outbox: RefCell::default(),
             writer: Cell::default(),
             waiting: RefCell::default(),
