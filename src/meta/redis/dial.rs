@@ -7,7 +7,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::Duration;
 
 use redis::Value;
 
@@ -28,11 +27,10 @@ const VERSION_MIN: (u32, u32) = (6, 2);
 /// A connection, and the names of the scripts that its server has loaded.
 pub(super) type Met = (Rc<Wire>, Hashes);
 
-/// A connection to the server of a volume, which counts as gone when it is silent for so long while
-/// an answer is due.
-pub(super) async fn dial(target: &Target, silence: Duration) -> Result<Met, Failed> {
+/// A connection to the server of a volume.
+pub(super) async fn dial(target: &Target) -> Result<Met, Failed> {
     match &target.place {
-        Place::One(address) => meet(target, address, silence).await,
+        Place::One(address) => meet(target, address).await,
         Place::Sentinels { master, at } => {
             let mut told = Failed::Absent("META-URL names no Sentinel".into());
             let mut tried = Vec::new();
@@ -41,7 +39,7 @@ pub(super) async fn dial(target: &Target, silence: Duration) -> Result<Met, Fail
                 let sentinel = RedisAddress::Tcp(host.clone(), *port);
                 let failed = match sentinel::master(target, master, &sentinel).await {
                     Ok(address) if tried.contains(&address) => continue,
-                    Ok(address) => match meet(target, &address, silence).await {
+                    Ok(address) => match meet(target, &address).await {
                         Ok(met) => return Ok(met),
                         Err(failed) => {
                             let failed = failed.by(&format!("the master {address}"));
@@ -60,8 +58,8 @@ pub(super) async fn dial(target: &Target, silence: Duration) -> Result<Met, Fail
     }
 }
 
-async fn meet(target: &Target, address: &RedisAddress, silence: Duration) -> Result<Met, Failed> {
-    let wire = reach(target, address, silence).await?;
+async fn meet(target: &Target, address: &RedisAddress) -> Result<Met, Failed> {
+    let wire = reach(target, address).await?;
     match greet(target, &wire).await {
         Ok(hashes) => Ok((wire, hashes)),
         Err(failed) => {
@@ -72,11 +70,7 @@ async fn meet(target: &Target, address: &RedisAddress, silence: Duration) -> Res
 }
 
 /// A connection over which nothing is said yet.
-pub(super) async fn reach(
-    target: &Target,
-    address: &RedisAddress,
-    silence: Duration,
-) -> Result<Rc<Wire>, Failed> {
+pub(super) async fn reach(target: &Target, address: &RedisAddress) -> Result<Rc<Wire>, Failed> {
     let tls = match (&target.tls, address) {
         (Some(tls), RedisAddress::Tcp(host, _)) => Some(tls.session(host).map_err(Failed::Unfit)?),
         _ => None,
@@ -86,7 +80,7 @@ pub(super) async fn reach(
         Ok(Err(error)) => return Err(Failed::from_io(&error)),
         Err(_) => return Err(Failed::Passing("no answer".into())),
     };
-    Ok(Wire::new(fd, tls, silence))
+    Ok(Wire::new(fd, tls, target.patience.silence))
 }
 
 /// The first words: who enters.
@@ -184,16 +178,6 @@ impl Failed {
                 Self::Passing(format!("{who}: {reason}"))
             }
             other => other,
-        }
-    }
-
-    /// For who tries no more.
-    pub(super) fn told(self, target: &Target) -> EngineError {
-        match self {
-            Self::Absent(reason) | Self::Passing(reason) => {
-                EngineError::Unavailable(format!("no Redis at {}: {reason}", target.place))
-            }
-            Self::Unfit(error) | Self::Refused(error) => error,
         }
     }
 

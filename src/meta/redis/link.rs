@@ -144,8 +144,7 @@ impl Link {
     /// The connection, made if there is none.
     async fn wire(&self) -> Result<Rc<Wire>, EngineError> {
         let began_ns = monotonic_ns();
-        let target = &self.shared.target;
-        let mut pauses = Pauses::new(&target.patience);
+        let mut pauses = Pauses::new(&self.shared.target.patience);
         loop {
             if let Some(wire) = self.standing() {
                 return Ok(wire);
@@ -157,7 +156,7 @@ impl Link {
             }
             let _turn = Turn(self);
             // Rare and large: in a box it does not make every question large.
-            match Box::pin(dial(target, target.patience.silence)).await {
+            match Box::pin(dial(&self.shared.target)).await {
                 Ok((wire, hashes)) => {
                     *self.hashes.borrow_mut() = Rc::new(hashes);
                     self.shared.reached.store(true, Ordering::Release);

@@ -17,7 +17,7 @@ pub(super) async fn master(
     name: &str,
     sentinel: &RedisAddress,
 ) -> Result<RedisAddress, Failed> {
-    let wire = reach(target, sentinel, target.patience.silence).await?;
+    let wire = reach(target, sentinel).await?;
     let mut asked = Asked::default();
     enter(&mut asked, None, target.passwords.sentinel.as_deref());
     asked.add(&[b"SENTINEL", b"get-master-addr-by-name", name.as_bytes()]);
