@@ -34,4 +34,5 @@ mod xattr;
 
 pub use config::VfsConfig;
 pub use dispatch::Vfs;
+pub use internal::{Inquiry, info_of};
 pub use shared::VfsShared;
