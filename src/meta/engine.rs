@@ -150,7 +150,7 @@ pub trait Engine {
     ) -> Local<'_, Result<Vec<Delayed>, EngineError>>;
 
     /// JuiceFS's leader election: set the named stamp to `now` unless it is younger than
-    /// `now - period`; true for the winner.
+    /// `now - period`; true for the winner. One that is a period from now or more is by a wrong clock.
     fn win_job(
         &self,
         name: &'static str,

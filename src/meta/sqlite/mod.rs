@@ -504,7 +504,7 @@ impl Engine for SqliteEngine {
             let changed = base
                 .prepare_cached(
                     "INSERT INTO jfs_counter VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value \
-                     WHERE value <= ?2 - ?3",
+                     WHERE abs(value - ?2) >= ?3",
                 )?
                 .execute(params![name, now, period])?;
             Ok(changed > 0)
