@@ -128,11 +128,11 @@ fn flags(text: &str) -> BTreeSet<&str> {
 }
 
 /// Named because it is refused, or because the official tools have it.
-const OF_OTHERS: &[&str] = &["--writeback", "--skip-trash", "--strict", "--evict", "--check"];
+const OF_OTHERS: &[&str] = &["--writeback", "--skip-trash", "--evict", "--check"];
 
 #[test]
 fn flags_that_documents_name_exist() {
-    let help: String = ["format", "mount", "umount", "doctor", "fsck"]
+    let help: String = ["format", "mount", "umount", "doctor", "fsck", "info"]
         .map(|verb| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_jfs-uring"));
             let told = command.args([verb, "--help"]).output().expect("the program runs");

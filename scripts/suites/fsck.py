@@ -38,7 +38,7 @@ def _made(rig):
         _write(os.path.join(point, "a", "f%d" % number), 1000 + 5000 * number)
     os.link(os.path.join(point, "a", "f1"), os.path.join(point, "a", "b", "hard"))
     os.symlink("f1", os.path.join(point, "a", "soft"))
-    inos = {name: os.lstat(os.path.join(point, name)).st_ino for name in ("a", "a/b", "a/f2", "a/f3", "a/f4")}
+    inos = {name: os.lstat(os.path.join(point, name)).st_ino for name in ("a", "a/b", "a/f2", "a/f3", "a/f4", "a/f5")}
     rig.umount(point)
     return url, bucket, inos
 
@@ -59,6 +59,9 @@ def _redis(url, inos):
         ("slice-references", True, lambda: call("HINCRBY", "sliceRef", "k%d_11000" % slice_id, "-1")),
         ("dangling-entry", False, lambda: call("DEL", "i%d" % inos["a/f3"])),
         ("orphan-node", False, lambda: call("HDEL", "d%d" % inos["a"], "f4")),
+        ("missing-rule", False, lambda: call("SETRANGE", "i%d" % inos["a/f5"], "71", (77).to_bytes(4, "big") + bytes(5))),
+        ("directory-loop", False, lambda: (call("HDEL", "d%d" % inos["a"], "b"),
+                                           call("HSET", "d%d" % inos["a/b"], "me", b"\2" + inos["a/b"].to_bytes(8, "big")))),
     )
 
 
@@ -82,6 +85,8 @@ def _sqlite(url, inos):
         ("slice-references", True, lambda: call("UPDATE jfs_chunk_ref SET refs = 0 WHERE size = ?", 11000)),
         ("dangling-entry", False, lambda: call("DELETE FROM jfs_node WHERE inode = ?", inos["a/f3"])),
         ("orphan-node", False, lambda: call("DELETE FROM jfs_edge WHERE inode = ?", inos["a/f4"])),
+        ("missing-rule", False, lambda: call("UPDATE jfs_node SET access_acl_id = 77 WHERE inode = ?", inos["a/f5"])),
+        ("directory-loop", False, lambda: call("UPDATE jfs_edge SET parent = inode WHERE inode = ?", inos["a/b"])),
     )
 
 

@@ -108,7 +108,7 @@ def kept(rig):
     check(all(value not in (None, False) for _key, value in before), "not planted: %s" % before)
     point = rig.mount(url, "--heartbeat", "1s")
     _work(point)
-    time.sleep(2.5)  # two heartbeats, each with a look for dead sessions
+    time.sleep(4.5)  # some heartbeats, with two looks for dead sessions
     rig.umount(point)
     done = rig.call("fsck", "--deep", "--repair", url, ok=False)
     check(done.returncode == 0, "fsck: " + done.stdout)

@@ -1,5 +1,6 @@
 """The files of a mount as the official tools use them: stats, profile, info, summary, rmr and warmup, byte by byte."""
 import errno
+import fcntl
 import json
 import os
 import re
@@ -217,6 +218,38 @@ def _forgotten(rig, url):
     rig.umount(point)
 
 
+def _info(rig, point, url):
+    """`info` through the mount and from the metadata alone: the same, with whoever holds locks."""
+    folder = os.path.join(point, "asked")
+    os.mkdir(folder)
+    path = os.path.join(folder, "f")
+    with open(path, "wb") as out:
+        out.write(b"i" * SIZE)
+    ino = os.stat(path).st_ino
+    with open(path, "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.lockf(file, fcntl.LOCK_SH, 10, 5)
+        (told,) = json.loads(rig.call("info", "--json", path).stdout)
+        (alone,) = json.loads(rig.call("info", "--json", "--meta", url, "/asked/f").stdout)
+        (number,) = json.loads(rig.call("info", "--json", "-i", ino, cwd=folder).stdout)
+        check(told == alone == number, "info of a path, of metadata, of an inode:\n%s\n%s\n%s" % (told, alone, number))
+        check((told["Ino"], told["Paths"], told["Summary"]["Length"]) == (ino, ["/asked/f"], SIZE), "info tells %s" % told)
+        (flock,), (plock,) = told["FLocks"], told["PLocks"]
+        check(flock["Type"] == "W" and flock["Sid"] == plock["Sid"] > 0, "BSD locks: %s" % told["FLocks"])
+        check((plock["Type"], plock["Start"], plock["End"], plock["Pid"]) == (0, 5, 14, os.getpid()), "POSIX locks: %s" % told["PLocks"])
+        lines = rig.call("info", path).stdout
+        check(lines.startswith(path + " :\n  inode: %d\n  files: 1\n" % ino), "info shows " + lines)
+        check(all(title in lines for title in (" objects:\n", " flocks:\n", " plocks:\n", "   path: /asked/f\n")), "info shows " + lines)
+    (told,) = json.loads(rig.call("info", "--json", "--raw", path).stdout)
+    check(not told["FLocks"] and not told["PLocks"] and not told["Objects"], "locks are left: %s" % told)
+    check([each["Size"] for each in told["Chunks"]] == [SIZE], "slices: %s" % told["Chunks"])
+    (flat,), (deep,) = (json.loads(rig.call("info", "--json", *options, point).stdout) for options in ((), ("-r",)))
+    check(flat["Summary"]["Files"] < deep["Summary"]["Files"] and deep["Summary"]["Dirs"] >= 2, "info of the root: %s, %s" % (flat, deep))
+    for words in ((rig.folder,), (os.path.join(point, "none"),), ("--meta", url, "/none"), ("-i", "--meta", url, "999999")):
+        done = rig.call("info", *words, ok=False)
+        check(done.returncode == 1 and done.stdout.count("\n") == 1, "info %s: %d %s" % (words, done.returncode, done.stdout))
+
+
 def tools(rig):
     """Metrics, access log, settings and messages, as the official tools read and write them."""
     url = rig.volume()
@@ -233,6 +266,7 @@ def tools(rig):
     check(os.stat(os.path.join(point, ".control")).st_mode & 0o777 == 0o666, "the mode of .control moves")
     _messages(point, url, rig.path("objects1"))
     _forgotten(rig, url)
+    _info(rig, point, url)
     point = rig.remount(point, url, "--hide-internal")
     check(not {".stats", ".trash"} & set(os.listdir(point)), "--hide-internal lists them")
     check(_stats(point)["juicefs_used_inodes"] >= FILES, "a hidden .stats is not there")

@@ -144,5 +144,7 @@ def two_clients(rig):
     check(_tree(far) == tree, "the two see different trees")
     rig.umount(far)
     rig.umount(points[0])
+    done = rig.call("fsck", url, ok=False)
+    check(done.returncode == 0, "counts and statistics do not add up: " + done.stdout[-2000:])
     return "%d + %d names won, %d + %d renames, %d records, %d turns" % (
         len(won[0]), len(won[1]), *renamed, 2 * RECORDS, 2 * TURNS)

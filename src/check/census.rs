@@ -51,6 +51,9 @@ struct Dir {
 
 type Table<K, V> = hashbrown::HashMap<K, V, RandomState>;
 
+/// The first inode that uses a rule of access control, and how many do.
+type Users = (Ino, usize);
+
 /// The facts so far.
 pub struct Census {
     shape: Shape,
@@ -58,6 +61,10 @@ pub struct Census {
     dirs: Table<Ino, Dir>,
     sustained: HashSet<Ino, RandomState>,
     queued: HashSet<Ino, RandomState>,
+    /// Directories that have a name elsewhere than in their parent: there.
+    elsewhere: Table<Ino, Ino>,
+    /// Rules of access control that nodes name.
+    rules_used: Table<u32, Users>,
     /// Of inodes and directories: names found, and links that the table of parents counts.
     links: Table<(Ino, Ino), (u32, i64)>,
     slices: Slices,
@@ -77,6 +84,8 @@ impl Census {
             dirs: Table::default(),
             sustained: HashSet::default(),
             queued: HashSet::default(),
+            elsewhere: Table::default(),
+            rules_used: Table::default(),
             links: Table::default(),
             slices: Slices::default(),
             findings: Findings::default(),
@@ -126,7 +135,14 @@ impl Census {
             length: attr.length,
             parent: attr.parent,
         };
-        if self.nodes.insert(ino, node).is_some() || ino == Ino::ROOT || ino == Ino::TRASH {
+        if self.nodes.insert(ino, node).is_some() {
+            return;
+        }
+        let used = [attr.access_acl, attr.default_acl];
+        for id in used.into_iter().filter(|id| *id != 0) {
+            self.rules_used.entry(id).or_insert((ino, 0)).1 += 1;
+        }
+        if ino == Ino::ROOT || ino == Ino::TRASH {
             return;
         }
         self.used_space += charged_bytes(attr.kind, attr.length);
@@ -160,6 +176,9 @@ impl Census {
             }
             node.names += 1;
             node.at_home |= node.parent == dir;
+            if node.kind == FileType::Dir && node.parent != dir {
+                self.elsewhere.insert(ino, dir);
+            }
             if node.parent == Ino(0) {
                 self.links.entry((ino, dir)).or_default().0 += 1;
             }
@@ -194,6 +213,21 @@ impl Census {
         }
     }
 
+    /// The ids of all rules of access control that there are.
+    pub fn rules(&mut self, known: &HashSet<u32>) {
+        let missing = self.rules_used.iter().filter(|(id, _)| !known.contains(id));
+        let mut missing: Vec<_> = missing.map(|(id, users)| (*id, *users)).collect();
+        missing.sort_unstable();
+        for (id, (ino, users)) in missing {
+            self.findings.add(Finding::MissingRule { id, ino, users });
+        }
+    }
+
+    /// Whether any node names a rule of access control.
+    pub fn uses_rules(&self) -> bool {
+        !self.rules_used.is_empty()
+    }
+
     /// Judge what only all rows together can tell; `counters` are those of the volume.
     pub fn judge(&mut self, counters: &[(Counter, i64)]) {
         let mut inos: Vec<_> = self.nodes.keys().copied().collect();
@@ -201,6 +235,7 @@ impl Census {
         for ino in inos {
             self.judge_node(ino);
         }
+        self.judge_loops();
         if self.shape.parents_apart {
             self.judge_links();
         }
@@ -230,6 +265,9 @@ impl Census {
         if node.names == 0 && !top && !open {
             wrong.push(Finding::Orphan { ino, kind });
         }
+        if kind == FileType::Dir && node.names > 1 {
+            wrong.push(Finding::DirNames { ino, names: node.names });
+        }
         if node.names > 0 && !node.at_home && node.parent != Ino(0) {
             wrong.push(Finding::Parent { ino, parent: node.parent });
         }
@@ -247,6 +285,43 @@ impl Census {
             wrong.push(Finding::DirStats { dir: ino, kept: None, counted });
         }
         wrong.into_iter().for_each(|finding| self.findings.add(finding));
+    }
+
+    /// Where a directory has its name; nowhere if it has none, or is a root.
+    fn above(&self, ino: Ino) -> Option<Ino> {
+        let node = self.nodes.get(&ino).filter(|_| ino != Ino::ROOT && !ino.is_trash())?;
+        if node.at_home { Some(node.parent) } else { self.elsewhere.get(&ino).copied() }
+    }
+
+    /// Directories that are below themselves: each has a name, and no path leads to any.
+    fn judge_loops(&mut self) {
+        let dirs = self.nodes.iter().filter(|(_, node)| node.kind == FileType::Dir);
+        let mut starts: Vec<_> = dirs.map(|(ino, _)| *ino).collect();
+        starts.sort_unstable();
+        // On which walk a directory was met first.
+        let mut met: Table<Ino, usize> = Table::default();
+        for (walk, start) in starts.into_iter().enumerate() {
+            let mut at = Some(start);
+            while let Some(dir) = at {
+                match met.get(&dir) {
+                    None => met.insert(dir, walk),
+                    Some(first) if *first == walk => {
+                        self.tell_loop(dir);
+                        break;
+                    }
+                    Some(_) => break,
+                };
+                at = self.above(dir);
+            }
+        }
+    }
+
+    fn tell_loop(&mut self, member: Ino) {
+        let rest = std::iter::successors(self.above(member), |dir| self.above(*dir));
+        let mut dirs: Vec<_> =
+            std::iter::once(member).chain(rest.take_while(|dir| *dir != member)).collect();
+        dirs.sort_unstable();
+        self.findings.add(Finding::Loop { ino: dirs[0], dirs: dirs.len() });
     }
 
     fn judge_links(&mut self) {

@@ -81,6 +81,29 @@ pub enum Finding {
         /// Its parent.
         parent: Ino,
     },
+    /// A directory has more than one name.
+    DirNames {
+        /// The inode.
+        ino: Ino,
+        /// How many.
+        names: u32,
+    },
+    /// Directories have their names in one another, and no path leads to them.
+    Loop {
+        /// The one of the least number.
+        ino: Ino,
+        /// How many they are.
+        dirs: usize,
+    },
+    /// A rule of access control that inodes name is not there.
+    MissingRule {
+        /// The rule's id.
+        id: u32,
+        /// The first inode.
+        ino: Ino,
+        /// How often it is named.
+        users: usize,
+    },
     /// The table of parents counts other links of an inode in a directory than there are.
     ParentLinks {
         /// The inode.
@@ -187,6 +210,9 @@ impl Finding {
             Self::Orphan { .. } => "orphan-node",
             Self::Links { .. } => "link-count",
             Self::Parent { .. } => "parent",
+            Self::DirNames { .. } => "directory-names",
+            Self::Loop { .. } => "directory-loop",
+            Self::MissingRule { .. } => "missing-rule",
             Self::ParentLinks { .. } => "parent-links",
             Self::DirStats { .. } => "directory-statistics",
             Self::StrayChunk { .. } => "stray-chunk",
@@ -264,35 +290,6 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable { key, reason } => write!(f, "record {key} cannot be read: {reason}"),
-            Self::Dangling { dir, name, ino } => {
-                write!(
-                    f,
-                    "directory {dir}: {:?} stands for inode {ino}, which is missing",
-                    shown(name)
-                )
-            }
-            Self::WrongKind { dir, name, ino, kinds: (told, is) } => {
-                let (told, is) = (kind_word(*told), kind_word(*is));
-                write!(
-                    f,
-                    "directory {dir}: {:?} is called a {told}, inode {ino} is a {is}",
-                    shown(name)
-                )
-            }
-            Self::NamesOfNoDir { dir, names } => {
-                write!(f, "{names} names stand below inode {dir}, which is no directory")
-            }
-            Self::Orphan { ino, kind } => write!(f, "{} {ino} has no name", kind_word(*kind)),
-            Self::Links { ino, kind, kept, counted } => {
-                write!(f, "{} {ino} counts {kept} links, there are {counted}", kind_word(*kind))
-            }
-            Self::Parent { ino, parent } => {
-                write!(f, "inode {ino} has no name in its parent {parent}")
-            }
-            Self::ParentLinks { ino, dir, kept, counted } => write!(
-                f,
-                "inode {ino}: the table of parents counts {kept} links in directory {dir}, there are {counted}"
-            ),
             Self::DirStats { dir, kept: Some(kept), counted } => write!(
                 f,
                 "directory {dir}: statistics (length, space, inodes) are {kept:?}, counted {counted:?}"
@@ -327,6 +324,63 @@ impl fmt::Display for Finding {
             Self::BadObject { name, reason, users } => {
                 write!(f, "object {name} is damaged: {reason}{}", used(users))
             }
+            _ => self.tell_of_names(f),
+        }
+    }
+}
+
+impl Finding {
+    /// Those about nodes and their names.
+    fn tell_of_names(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dangling { dir, name, ino } => {
+                write!(
+                    f,
+                    "directory {dir}: {:?} stands for inode {ino}, which is missing",
+                    shown(name)
+                )
+            }
+            Self::WrongKind { dir, name, ino, kinds: (told, is) } => {
+                let (told, is) = (kind_word(*told), kind_word(*is));
+                write!(
+                    f,
+                    "directory {dir}: {:?} is called a {told}, inode {ino} is a {is}",
+                    shown(name)
+                )
+            }
+            Self::NamesOfNoDir { dir, names } => {
+                write!(f, "{names} names stand below inode {dir}, which is no directory")
+            }
+            Self::Orphan { ino, kind } => write!(f, "{} {ino} has no name", kind_word(*kind)),
+            Self::Links { ino, kind, kept, counted } => {
+                write!(f, "{} {ino} counts {kept} links, there are {counted}", kind_word(*kind))
+            }
+            Self::Parent { ino, parent } => {
+                write!(f, "inode {ino} has no name in its parent {parent}")
+            }
+            Self::DirNames { ino, names } => {
+                write!(f, "directory {ino} has {names} names, and may have one")
+            }
+            Self::Loop { ino, dirs: 1 } => {
+                write!(f, "directory {ino} is below itself, and no path leads to it")
+            }
+            Self::Loop { ino, dirs } => write!(
+                f,
+                "directory {ino} and {} more are below one another, and no path leads to them",
+                dirs - 1
+            ),
+            Self::MissingRule { id, ino, users: 1 } => {
+                write!(f, "inode {ino} names access control rule {id}, which is missing")
+            }
+            Self::MissingRule { id, ino, users } => write!(
+                f,
+                "inode {ino} and others, {users} times, name access control rule {id}, which is missing"
+            ),
+            Self::ParentLinks { ino, dir, kept, counted } => write!(
+                f,
+                "inode {ino}: the table of parents counts {kept} links in directory {dir}, there are {counted}"
+            ),
+            other => unreachable!("{} is told with the data", other.word()),
         }
     }
 }

@@ -168,6 +168,87 @@ fn names_and_nodes_that_do_not_meet_are_found_and_never_guessed() {
 }
 
 #[test]
+fn directories_below_themselves_are_found() {
+    let entry = |ino: u64| DirEntry {
+        name: format!("d{ino}").into_bytes().into(),
+        kind: FileType::Dir,
+        ino: Ino(ino),
+        attr: None,
+    };
+    // 1 / 2 / 3 / 4, and 5 in 1.
+    let facts = whole(&[(0, true, 1), (1, true, 1), (2, true, 1), (0, true, 1)]);
+    assert_eq!(findings(&facts), []);
+    let mut torn = facts.clone();
+    // 3 is moved below 4, by halves of two renames.
+    torn.names[1].1.clear();
+    torn.names[3].1.push(entry(3));
+    torn.nodes[2].1.parent = Ino(4);
+    let found = findings(&torn);
+    assert!(found.contains(&Finding::Loop { ino: Ino(3), dirs: 2 }), "{found:?}");
+    assert_eq!(found.iter().filter(|finding| finding.word() == "directory-loop").count(), 1);
+    assert!(found.iter().all(|finding| finding.word() != "orphan-node"), "{found:?}");
+    // The same where the node still calls its old parent its own.
+    torn.nodes[2].1.parent = Ino(2);
+    let found = findings(&torn);
+    assert!(found.contains(&Finding::Loop { ino: Ino(3), dirs: 2 }), "{found:?}");
+    let mut alone = facts.clone();
+    alone.names[0].1.retain(|entry| entry.ino != Ino(5));
+    alone.names[4].1.push(entry(5));
+    alone.nodes[4].1.parent = Ino(5);
+    assert!(findings(&alone).contains(&Finding::Loop { ino: Ino(5), dirs: 1 }));
+    // A second name that leads back is no loop without a path, but no directory may have two.
+    let mut twice = facts;
+    twice.names[3].1.push(entry(2));
+    let found = findings(&twice);
+    assert!(found.contains(&Finding::DirNames { ino: Ino(2), names: 2 }), "{found:?}");
+    assert!(found.iter().all(|finding| finding.word() != "directory-loop"), "{found:?}");
+    assert_eq!(
+        mend(&Finding::Loop { ino: Ino(3), dirs: 2 }),
+        None,
+        "where it belongs is not known"
+    );
+}
+
+proptest! {
+    #[test]
+    fn a_loop_is_found_wherever_it_is(
+        depth in 1usize..12, from in 0usize..12, made in 0usize..6,
+    ) {
+        // A chain of directories below the root, and others beside it.
+        let mut entries: Vec<_> = (0..depth).map(|at| (at, true, 1)).collect();
+        entries.extend((0..made).map(|at| (at, true, 1)));
+        let mut facts = whole(&entries);
+        let (first, last) = (2 + (from % depth) as u64, depth as u64 + 1);
+        // The one called `first` gets below the last one of its own chain.
+        let place = facts.names.iter().position(|(_, entries)| entries.iter().any(|e| e.ino.0 == first)).unwrap();
+        let moved: Vec<_> = facts.names[place].1.extract_if(.., |entry| entry.ino.0 == first).collect();
+        facts.names.iter_mut().find(|(dir, _)| dir.0 == last).unwrap().1.extend(moved);
+        facts.nodes[first as usize - 1].1.parent = Ino(last);
+        let told = Finding::Loop { ino: Ino(first), dirs: (last - first + 1) as usize };
+        prop_assert!(findings(&facts).contains(&told));
+    }
+}
+
+#[test]
+fn rules_that_nodes_name_must_be_there() {
+    let mut census = Census::new(shape());
+    assert!(!census.uses_rules());
+    let mut dir = attr(FileType::Dir, 1, 4096);
+    (dir.access_acl, dir.default_acl) = (3, 4);
+    let mut file = attr(FileType::File, 1, 0);
+    file.access_acl = 4;
+    for _ in 0..2 {
+        census.row(Row::Node(Ino(2), dir.clone()));
+        census.row(Row::Node(Ino(3), file.clone()));
+    }
+    assert!(census.uses_rules());
+    census.rules(&[3, 9].into_iter().collect());
+    let told = census.finish().told;
+    assert_eq!(told, [Finding::MissingRule { id: 4, ino: Ino(2), users: 2 }]);
+    assert_eq!((told[0].weight(), mend(&told[0])), (Weight::Damage, None));
+}
+
+#[test]
 fn references_are_compared_with_records() {
     let with = |rows: Vec<Row>| {
         let facts = small();

@@ -70,6 +70,12 @@ pub enum Verb {
         Examples:\n  jfs-uring fsck redis://localhost:6379/1\n  jfs-uring fsck --deep --json sqlite3:///var/lib/my.db"
     )]
     Fsck(FsckArgs),
+    /// Show what a path or inode is made of: size, paths, slices or objects, and who holds locks.
+    #[command(
+        after_help = "Examples:\n  jfs-uring info /mnt/myjfs/file\n  cd /mnt/myjfs && jfs-uring info -i 100\n  \
+        jfs-uring info --raw --json --meta redis://localhost:6379/1 /file"
+    )]
+    Info(InfoArgs),
     /// Print the version.
     Version,
     /// Print completions for a shell.
@@ -244,6 +250,32 @@ pub struct FsckArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `info`.
+#[derive(Debug, Args)]
+pub struct InfoArgs {
+    /// Paths in a mount; with --inode, inodes of the mount that the current folder is in.
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<String>,
+    /// The words are numbers of inodes.
+    #[arg(short = 'i', long)]
+    pub inode: bool,
+    /// Count all that is below folders.
+    #[arg(short = 'r', long)]
+    pub recursive: bool,
+    /// Count by looking at everything; this client does so in any case.
+    #[arg(long)]
+    pub strict: bool,
+    /// Show slices in place of objects.
+    #[arg(long)]
+    pub raw: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Ask the volume itself, mounted or not; paths begin at its root.
+    #[arg(long, value_name = "META-URL", long_help = URL_HELP)]
+    pub meta: Option<String>,
 }
 
 /// Arguments of `completions`.

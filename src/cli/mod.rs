@@ -9,6 +9,7 @@ mod doctor;
 mod format;
 mod fsck;
 mod helper;
+mod info;
 mod log;
 mod mount;
 mod refused;
@@ -58,6 +59,7 @@ fn obey(cli: Cli) -> Result<(), Failure> {
         Verb::Status(asked) => status::run(&asked),
         Verb::Doctor(asked) => doctor::run(&asked),
         Verb::Fsck(asked) => fsck::run(&asked),
+        Verb::Info(asked) => info::run(&asked),
         Verb::Version => say(&format!("jfs-uring {}", env!("CARGO_PKG_VERSION"))),
         Verb::Completions(asked) => {
             let mut out = Vec::new();

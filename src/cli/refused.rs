@@ -78,7 +78,6 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("stats", "MOUNTPOINT", ON_ITS_MOUNT),
     ("profile", "MOUNTPOINT", ON_ITS_MOUNT),
     ("debug", "MOUNTPOINT", ON_ITS_MOUNT),
-    ("info", "PATH", ON_ITS_MOUNT),
     ("summary", "PATH", ON_ITS_MOUNT),
     ("warmup", "PATH", ON_ITS_MOUNT),
     ("rmr", "PATH", ON_ITS_MOUNT),

@@ -7,7 +7,7 @@
 //! million files of one slice each), and the names of one directory.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use futures_util::stream::{self, StreamExt};
@@ -16,7 +16,6 @@ use super::failure::Failure;
 use super::store::StorePolicy;
 use super::volume::{Overrides, Volume, compression_of};
 use crate::check::{Census, Finding, Shape, Unused, mend};
-use crate::config::MetaUrl;
 use crate::limits::{CHECK_PAGE, CHECK_READS_MAX};
 use crate::meta::{Counter, Engine, EngineError, Key, Outcome, Row, Table, Value};
 use crate::object::{BlockKey, Layout, Store, StoreError};
@@ -112,7 +111,7 @@ pub fn fsck(volume: &Volume, plan: CheckPlan, told: Progress<'_>) -> Result<Chec
             layout,
             exact_lengths: compression == Compression::None,
             dir_stats: setting.dir_stats(),
-            parents_apart: !matches!(volume.url, MetaUrl::Sqlite(_)),
+            parents_apart: engine.keeps_parents_apart(),
             unkept_slice_ref: engine.unkept_slice_ref(),
         };
         let check = Check { engine, store: stores.store(), layout, compression, told };
@@ -206,7 +205,24 @@ impl Check<'_> {
                 _ => None,
             });
         census.judge(&counters.collect::<Vec<_>>());
+        if census.uses_rules() {
+            census.rules(&self.rules().await?);
+        }
         Ok(())
+    }
+
+    /// The ids of all rules of access control.
+    async fn rules(&self) -> Result<HashSet<u32>, Failure> {
+        let (mut known, mut after) = (HashSet::new(), 0);
+        loop {
+            let page = self.engine.acl_rules(after).await?;
+            known.extend(page.rules.iter().map(|(id, _)| *id));
+            (self.told)("access control rules", known.len() as u64);
+            if !page.more {
+                return Ok(known);
+            }
+            after = page.told_to;
+        }
     }
 
     /// List all objects; look once more for those that are not in the list.

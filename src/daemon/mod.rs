@@ -3,13 +3,14 @@
 //! `volume` opens what a META-URL names (`engine`, `store`), `format` makes it. `mount` tells the
 //! story of a mount: `point` looks at the folder, `process` goes to the background, `serve` runs
 //! the cores, `jobs` does a client's duties. `umount` ends it. `doctor`
-//! looks whether one would work, `fsck` whether a volume is whole. Does not read arguments (`cli`).
+//! looks whether one would work, `fsck` whether a volume is whole, `info` what a node is made of. Does not read arguments (`cli`).
 
 mod doctor;
 mod engine;
 mod failure;
 mod format;
 mod fsck;
+mod info;
 mod jobs;
 mod mount;
 mod point;
@@ -26,6 +27,7 @@ pub use engine::Engines;
 pub use failure::Failure;
 pub use format::{FormatPlan, check_storage, format};
 pub use fsck::{CheckPlan, Checked, Fate, fsck};
+pub use info::{InfoPlan, info_from_mount, info_from_volume, inode};
 pub use jobs::Duties;
 pub use mount::{MountPlan, WantedTransport, check_point, mount};
 pub use process::{EndSignals, Forked, Readiness, give_back_large_memory, to_background};

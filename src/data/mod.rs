@@ -37,7 +37,7 @@ use crate::stage::Codec;
 pub use counts::DataCounts;
 pub use error::DataError;
 pub use extents::Pending;
-pub use near::{Nearby, Nearness};
+pub use near::{Nearby, Nearness, blocks_of};
 pub use shared::{DataConfig, DataShared};
 
 /// File bytes, as seen from one core.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Data;
 use super::blocks::Purpose;
-use crate::object::{BlockKey, StoreError};
+use crate::object::{BlockKey, Layout, StoreError};
 use crate::stdx::{Permits, oneshot};
 use crate::types::SliceRecord;
 use crate::uring;
@@ -35,24 +35,23 @@ pub struct Nearby {
     pub places: Vec<(String, u64)>,
 }
 
-impl Data {
-    /// Name of the object of a block, without the name of the volume.
-    pub fn object_name(&self, key: BlockKey) -> String {
-        self.shared.config.layout.name(key)
+/// The blocks that a visible piece of a slice is in, each with the piece's offset in it and its
+/// length there; none for a hole, and for a record that cannot be.
+pub fn blocks_of(layout: Layout, piece: &SliceRecord) -> Vec<(BlockKey, u32, u32)> {
+    let SliceRecord { id, size, off, len, .. } = *piece;
+    let block = layout.block_bytes();
+    let end = u64::from(off) + u64::from(len);
+    if id == 0 || len == 0 || end > u64::from(size) {
+        return Vec::new();
     }
+    let parts = super::geometry::parts(off, len, block);
+    parts.map(|part| (layout.block(id, size, part.index), part.off, part.len)).collect()
+}
 
-    /// The blocks that a visible piece of a slice is in, each with the piece's offset in it and its
-    /// length there; none for a hole, and for a record that cannot be.
-    pub fn blocks_of(&self, piece: &SliceRecord) -> Vec<(BlockKey, u32, u32)> {
-        let layout = self.shared.config.layout;
-        let SliceRecord { id, size, off, len, .. } = *piece;
-        let block = layout.block_bytes();
-        let end = u64::from(off) + u64::from(len);
-        if id == 0 || len == 0 || end > u64::from(size) {
-            return Vec::new();
-        }
-        let parts = super::geometry::parts(off, len, block);
-        parts.map(|part| (layout.block(id, size, part.index), part.off, part.len)).collect()
+impl Data {
+    /// How slices are cut and named.
+    pub fn layout(&self) -> Layout {
+        self.shared.config.layout
     }
 
     /// Do this to all blocks that these pieces are in; `workers` bounds how many are fetched at a
@@ -66,8 +65,11 @@ impl Data {
         wanted: Nearness,
         workers: &Arc<Permits>,
     ) -> Result<Nearby, StoreError> {
-        let blocks: BTreeSet<_> =
-            pieces.iter().flat_map(|piece| self.blocks_of(piece)).map(|(key, ..)| key).collect();
+        let blocks: BTreeSet<_> = pieces
+            .iter()
+            .flat_map(|piece| blocks_of(self.layout(), piece))
+            .map(|(key, ..)| key)
+            .collect();
         let slices: BTreeSet<_> = blocks.iter().map(|key| key.id).collect();
         let mut found = Nearby { slices: slices.len() as u64, ..Nearby::default() };
         let mut fetches = Vec::new();

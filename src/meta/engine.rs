@@ -122,7 +122,8 @@ pub trait Engine {
     fn load_setting(&self) -> Local<'_, Result<Option<String>, EngineError>>;
 
     /// Write `setting`. With `init` it is that of a new volume: it and those nodes are written
-    /// together, each only where there is none, so that of two who make one the first stays.
+    /// together, each only where there is none, so that of two who make one the first stays. A root
+    /// begins with the statistics of an empty directory.
     fn store_setting(
         &self,
         json: String,
@@ -163,7 +164,7 @@ pub trait Engine {
     ) -> Local<'_, Result<Vec<Delayed>, EngineError>>;
 
     /// JuiceFS's leader election: set the named stamp to `now` unless it is younger than
-    /// `now - period`; true for the winner.
+    /// `now - period`; true for the winner. One that is a period from now or more is by a wrong clock.
     fn win_job(
         &self,
         name: &'static str,
@@ -177,6 +178,9 @@ pub trait Engine {
 
     /// How many references a slice has for which no count is kept.
     fn unkept_slice_ref(&self) -> i64;
+
+    /// Whether parents of hard-linked inodes are kept apart from names, as [`Table::Parents`].
+    fn keeps_parents_apart(&self) -> bool;
 
     /// Rules of access control with an id greater than `after`: one page, of which an id may be
     /// missing that another client is about to write.

@@ -2,7 +2,7 @@
 //! nodes as values.
 
 use super::txn::{NodeField, Patch, SetNode};
-use crate::types::{Attr, Time};
+use crate::types::{Attr, FileType, Time};
 
 fn as_ns(time: Time) -> i128 {
     i128::from(time.sec) * 1_000_000_000 + i128::from(time.nsec)
@@ -30,12 +30,23 @@ pub(super) fn patch(attr: &mut Attr, patch: &Patch) -> bool {
         attr.length = attr.length.max(length);
     }
     let age_ns = patch.mtime.map_or(i128::MAX, |now| as_ns(now) - as_ns(attr.mtime));
-    if patch.nlink != 0 || age_ns >= i128::from(patch.skip_if_younger_ns) {
-        attr.mtime = patch.mtime.map_or(attr.mtime, |time| time.max(attr.mtime));
+    let skip_ns = patch.skip_if_younger_ns;
+    if patch.nlink != 0 || skip_ns == 0 || age_ns >= i128::from(skip_ns) {
+        attr.mtime = patch.mtime.map_or(attr.mtime, |time| moved_to(attr, time));
         attr.ctime = patch.ctime.map_or(attr.ctime, |time| time.max(attr.ctime));
         attr.atime = patch.atime.map_or(attr.atime, |time| time.max(attr.atime));
     }
     *attr != before
+}
+
+/// The mtime of a node that changed at `time`. Who keeps the content of a file by its mtime must
+/// see a change by a client whose clock is behind, too.
+fn moved_to(attr: &Attr, time: Time) -> Time {
+    if time >= attr.mtime || attr.kind != FileType::File {
+        return time.max(attr.mtime);
+    }
+    let Time { sec, nsec } = attr.mtime;
+    if nsec >= 999_999_999 { Time { sec: sec + 1, nsec: 0 } } else { Time { sec, nsec: nsec + 1 } }
 }
 
 /// Apply new values.

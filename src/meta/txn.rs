@@ -195,7 +195,7 @@ pub enum Expect {
 pub struct Patch {
     /// Added to the link count.
     pub nlink: i32,
-    /// mtime becomes the later of stored and this.
+    /// mtime becomes the later of stored and this; that of a file moves by 1 ns where this is earlier.
     pub mtime: Option<Time>,
     /// ctime becomes the later of stored and this.
     pub ctime: Option<Time>,
@@ -204,7 +204,8 @@ pub struct Patch {
     /// Length becomes the larger of stored and this; usedSpace follows the difference, and so do
     /// the statistics of directories as [`Mutation::CountGrowth`] moves them.
     pub length_at_least: Option<u64>,
-    /// Times are touched only if the stored mtime is at least this much older (ns), or nlink moves.
+    /// Times are touched only if the stored mtime is at least this much older (ns), or nlink moves;
+    /// with 0 always.
     pub skip_if_younger_ns: u64,
 }
 

@@ -4,10 +4,32 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::types::Time;
 
-/// Wall clock.
+/// Wall clock. It may step, to and fro.
 pub fn now() -> Time {
     let time = clock_gettime(ClockId::Realtime);
+    #[cfg(test)]
+    let time = step::stepped(time);
     Time { sec: time.tv_sec, nsec: time.tv_nsec as u32 }
+}
+
+/// Wall clocks of tests, one for each thread.
+#[cfg(test)]
+pub mod step {
+    use std::cell::Cell;
+
+    thread_local! {
+        static AHEAD_S: Cell<i64> = const { Cell::new(0) };
+    }
+
+    /// This thread's clock is ahead of the machine's by so many seconds from now on.
+    pub fn set_ahead_s(ahead_s: i64) {
+        AHEAD_S.set(ahead_s);
+    }
+
+    pub(super) fn stepped(mut time: rustix::time::Timespec) -> rustix::time::Timespec {
+        time.tv_sec += AHEAD_S.get();
+        time
+    }
 }
 
 /// Nanoseconds that all threads of this process spent on CPUs.

@@ -8,6 +8,8 @@ mod oneshot;
 mod permits;
 
 pub use chance::Chance;
+#[cfg(test)]
+pub use clock::step;
 pub use clock::{monotonic_ns, now, process_ns};
 pub use gate::Gate;
 pub use oneshot::{Closed, Receiver, Sender, oneshot};

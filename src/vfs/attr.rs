@@ -114,11 +114,11 @@ impl Vfs {
     }
 
     async fn set(self: &Rc<Self>, ino: Ino, wanted: &Wanted) -> Done<Attr> {
-        if let Some(mtime) = wanted.mtime
+        if wanted.mtime.is_some()
             && let Some(inode) = self.shared.inodes.get(ino)
         {
-            // Commits take the later of two times: those that carry a later one go first.
-            if self.data.pending(ino).is_some_and(|pending| pending.mtime > mtime) {
+            // A commit moves mtime, whatever time it carries: those of earlier writes go first.
+            if self.data.pending(ino).is_some() {
                 let _turn = inode.turns.alone().await;
                 self.flush(&inode).await?;
                 let attr = self.meta.setattr(ino, wanted).await?;

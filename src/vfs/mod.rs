@@ -37,5 +37,6 @@ mod xattr;
 
 pub use config::VfsConfig;
 pub use dispatch::Vfs;
+pub use internal::{Inquiry, info_of};
 pub use notices::{Notice, Notices};
 pub use shared::VfsShared;

@@ -37,14 +37,29 @@ fn modes_owners_and_times_are_set() {
 #[test]
 fn a_time_that_was_set_outlives_earlier_writes() {
     with_mount(|m| async move {
+        for (name, time) in [(b"past", at(2)), (b"then", at(1 << 33))] {
+            let (ino, handle) = m.create(Ino::ROOT, name).await;
+            m.write(ino, handle, 0, b"dirty").await;
+            let set = SetAttr { mtime: Some(SetTime::At(time)), ..SetAttr::default() };
+            assert_eq!(m.setattr(ino, set).await.mtime, time);
+            assert_eq!(m.attr(ino).await.mtime, time);
+            m.close(ino, handle).await;
+            let attr = m.attr(ino).await;
+            assert_eq!((attr.mtime, attr.length), (time, 5));
+        }
+    });
+}
+
+/// As by a client whose clock is behind: the content changed, and mtime says so.
+#[test]
+fn a_write_before_the_time_of_the_file_moves_it_a_little() {
+    with_mount(|m| async move {
         let (ino, handle) = m.create(Ino::ROOT, b"f").await;
-        m.write(ino, handle, 0, b"dirty").await;
-        let set = SetAttr { mtime: Some(SetTime::At(at(2))), ..SetAttr::default() };
-        assert_eq!(m.setattr(ino, set).await.mtime, at(2));
-        assert_eq!(m.attr(ino).await.mtime, at(2));
+        let set = SetAttr { mtime: Some(SetTime::At(at(1 << 33))), ..SetAttr::default() };
+        m.setattr(ino, set).await;
+        m.write(ino, handle, 0, b"later").await;
         m.close(ino, handle).await;
-        let attr = m.attr(ino).await;
-        assert_eq!((attr.mtime, attr.length), (at(2), 5));
+        assert_eq!(m.attr(ino).await.mtime, Time { nsec: 6, ..at(1 << 33) });
     });
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jfs_uring::types::{Attr, Ino};
 use jfs_uring::uring;
 use jfs_uring::vfs::VfsConfig;
-use jfs_uring::vfs::op::{Caller, Op, Reply, SetAttr};
+use jfs_uring::vfs::op::{Caller, LockRange, Op, Reply, SetAttr};
 use serde_json::{Value, json};
 
 use crate::acl;
@@ -325,6 +325,19 @@ fn a_message_tells_of_a_node() {
         assert_eq!(sizes, [65_536, 65_536, 65_536, 3392]);
         let key = objects[3]["Key"].as_str().unwrap();
         assert!(key.starts_with("vol/chunks/0/0/") && key.ends_with("_3_3392"), "{key}");
+        assert_eq!((&told["FLocks"], &told["PLocks"]), (&json!([]), &json!([])));
+        let (handle, _) = m.open(large, RDWR).await;
+        let range = LockRange { start: 10, end: 19, kind: 1, pid: 9 };
+        for flock in [true, false] {
+            m.ok(Op::Setlk { ino: large, handle, owner: 5, range, wait: false, flock }).await;
+        }
+        let told = send(&m, 1005, &info(large, 1, 0)).await.end.unwrap();
+        let sid = &told["PLocks"][0]["Sid"];
+        let held = json!([{"Sid": sid, "Owner": 5, "Type": 1, "Pid": 9, "Start": 10, "End": 19}]);
+        assert_eq!(told["PLocks"], held);
+        let flock = &told["FLocks"][0];
+        assert_eq!((&flock["Sid"], &flock["Type"]), (sid, &json!("W")));
+        m.close(large, handle).await;
         let told = send(&m, 1005, &info(large, 1, 1)).await.end.unwrap();
         assert_eq!(told["Chunks"][0]["Size"], 200_000);
         assert_eq!(told["Objects"], json!([]));

@@ -11,7 +11,7 @@ use super::{Floors, Turn, about, due_s};
 use crate::config::Setting;
 use crate::data::{Data, DataError};
 use crate::meta::{Local, Meta, MetaError};
-use crate::stdx::{Chance, now};
+use crate::stdx::{Chance, monotonic_ns, now};
 use crate::uring;
 
 /// How often each job is done.
@@ -25,6 +25,8 @@ const BATCH: usize = 128;
 /// Hours beyond its days for which the trash keeps things: the one they came in counts in full.
 const TRASH_GRACE_S: i64 = 2 * 3600;
 const DAY_S: i64 = 86_400;
+/// What a clock may be put right by within an hour.
+const JUMP_S: i64 = 300;
 
 /// What stands in the way of a job.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +43,25 @@ pub(super) enum Obstacle {
     /// The volume's setting cannot be read.
     #[error("the volume's setting cannot be read: {0}")]
     Setting(String),
+}
+
+/// Whether the wall clock went as time did. What is due by a clock that has jumped ahead goes for good:
+/// there is an hour to put it right.
+pub(super) struct Steady {
+    ahead_s: i64,
+}
+
+impl Steady {
+    /// The wall clock and the running one as they are.
+    pub fn seen(wall_s: i64, running_ns: u64) -> Self {
+        Self { ahead_s: wall_s - (running_ns / 1_000_000_000) as i64 }
+    }
+
+    /// Whether the wall clock has not jumped ahead since it was looked at last.
+    pub fn is_steady(&mut self, wall_s: i64, running_ns: u64) -> bool {
+        let before = std::mem::replace(self, Self::seen(wall_s, running_ns));
+        self.ahead_s - before.ahead_s <= JUMP_S
+    }
 }
 
 /// A job: the stamp that says who did it last, and what is done.
@@ -65,8 +86,16 @@ pub(super) const JOBS: [Job; 3] = [
 /// Do a job whenever it is due and this client wins it, forever.
 pub(super) async fn repeat(floors: Floors, job: Job) {
     let mut chance = Chance::from_system();
+    let mut clock = Steady::seen(now().sec, monotonic_ns());
     loop {
         uring::sleep(about(PERIOD, &mut chance)).await;
+        if !clock.is_steady(now().sec, monotonic_ns()) {
+            tracing::warn!(
+                job = job.stamp,
+                "the clock has jumped ahead; nothing goes by it for an hour"
+            );
+            continue;
+        }
         let done = match floors.meta.win_job(job.stamp, due_s(PERIOD)).await {
             Ok(true) => (job.work)(&floors, Turn::lasting(TURN)).await,
             Ok(false) => Ok(()),

@@ -100,9 +100,13 @@ pub fn begin(floors: &Floors, duties: &Duties, info: String) {
 async fn beat(meta: Rc<Meta>, duties: Duties, info: String) {
     loop {
         uring::sleep(duties.heartbeat).await;
-        if let Err(error) = meta.heartbeat(info.clone(), duties.lifetime_s()).await {
-            tracing::warn!(%error, "no heartbeat this time");
-        }
+        beat_once(&meta, &duties, &info).await;
+    }
+}
+
+async fn beat_once(meta: &Meta, duties: &Duties, info: &str) {
+    if let Err(error) = meta.heartbeat(info.to_owned(), duties.lifetime_s()).await {
+        tracing::warn!(%error, "no heartbeat this time");
     }
 }
 

@@ -23,7 +23,7 @@ pub use nodes::Usage;
 pub use trash::TrashFolder;
 
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
@@ -54,6 +54,8 @@ pub struct MetaShared {
     inodes: Range,
     slices: Range,
     sid: AtomicU64,
+    /// The most that the wall clock was ahead of the running one at a heartbeat, in seconds.
+    clock_ahead_s: AtomicI64,
     trash_days: AtomicU64,
     trash_folder: Mutex<Option<(String, Ino)>>,
     rules: Mutex<Rules>,
@@ -71,6 +73,7 @@ impl MetaShared {
             inodes: Mutex::new((0, 0)),
             slices: Mutex::new((0, 0)),
             sid: AtomicU64::new(0),
+            clock_ahead_s: AtomicI64::new(i64::MIN),
             trash_days: AtomicU64::new(trash_days),
             trash_folder: Mutex::new(None),
             rules: Mutex::new(rules),

@@ -293,6 +293,17 @@ impl Meta {
         done.await.map(|_| ())
     }
 
+    /// All holders of BSD locks, and all of POSIX locks.
+    pub async fn locks(&self, ino: Ino) -> Result<(Vec<Flock>, Vec<Plock>), MetaError> {
+        let ino = self.real(ino);
+        let mut found =
+            self.asking(self.engine.fetch(&[Key::Flocks(ino), Key::Plocks(ino)])).await?;
+        match (found.pop(), found.pop()) {
+            (Some(Value::Plocks(ranges)), Some(Value::Flocks(whole))) => Ok((whole, ranges)),
+            other => unreachable!("locks were asked for, not {other:?}"),
+        }
+    }
+
     /// All holders of POSIX locks.
     pub async fn plocks(&self, ino: Ino) -> Result<Vec<Plock>, MetaError> {
         let found = self.asking(self.engine.fetch(&[Key::Plocks(ino)])).await?;

@@ -131,7 +131,26 @@ async fn patched(engine: &dyn Engine, before: &Attr, patch: Patch) -> Attr {
     after.unwrap()
 }
 
+/// A file's mtime tells every change, also one by a client whose clock is behind.
+async fn late_clocks(engine: &dyn Engine) {
+    let at = |sec, nsec| Time { sec, nsec };
+    for (stored, wanted) in [
+        (at(5, 7), at(5, 8)),
+        (at(5, 999_999_999), at(6, 0)),
+        (at((1 << 32) - 1, 999_999_999), at(1 << 32, 0)),
+        (at(-1, 999_999_999), at(0, 0)),
+    ] {
+        change(engine, vec![Mutation::PutNode(FILE, Attr { mtime: stored, ..file() })]).await;
+        for (told, wanted) in [(None, stored), (Some(stored), stored), (Some(at(-9, 1)), wanted)] {
+            let patch = Patch { mtime: told, ..Patch::default() };
+            change(engine, vec![Mutation::Patch(FILE, patch)]).await;
+            assert_eq!(node(engine, FILE).await.unwrap().mtime, wanted, "{stored:?}, {told:?}");
+        }
+    }
+}
+
 async fn patches(engine: &dyn Engine) {
+    late_clocks(engine).await;
     let nothing = Patch::default();
     // The mtime of a directory of these tests is 5 s and 7 ns.
     let at = |sec, nsec| Patch { mtime: time(sec, nsec), ctime: time(9, 9), ..nothing };
@@ -150,7 +169,7 @@ async fn patches(engine: &dyn Engine) {
             Attr { ctime: time(6, 1002).unwrap(), ..dir() },
         ),
         (at(5, 8), moved(at(5, 8))),
-        (at(5, 6), dir()),
+        (at(5, 6), Attr { ctime: time(9, 9).unwrap(), ..dir() }),
         (Patch { skip_if_younger_ns: 100, ..at(5, 106) }, dir()),
         (Patch { skip_if_younger_ns: 100, ..at(5, 107) }, moved(at(5, 107))),
         (Patch { skip_if_younger_ns: 3_000_000_000, ..at(8, 6) }, dir()),

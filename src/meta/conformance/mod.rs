@@ -17,6 +17,7 @@ mod sessions;
 use std::rc::Rc;
 
 use super::engine::Engine;
+use super::scan::{Row, Table};
 use super::txn::{Commit, Counter, Expect, Key, Mutation, Outcome, Value};
 use crate::types::{Attr, FileType, Ino, Name, Time};
 
@@ -34,6 +35,8 @@ pub(super) async fn formats(engine: &dyn Engine) {
     engine.store_setting("{}".into(), vec![]).await.unwrap();
     assert_eq!(engine.load_setting().await.unwrap().unwrap(), "{}");
     assert_eq!(node(engine, Ino::ROOT).await, Some(dir()));
+    let counted = engine.scan(Table::DirStats, 0, 10).await.unwrap().rows;
+    assert_eq!(counted, [Row::DirStats(Ino::ROOT, [0; 3])], "the root begins with statistics");
     assert!(!engine.describe().await.unwrap().text.is_empty());
     assert!(!engine.has_dir_quotas().await.unwrap());
 }

@@ -20,9 +20,8 @@ pub(super) async fn check(engine: &dyn Engine) {
             let old = before.of(*table);
             let mut new: Vec<_> = rows.iter().filter(|row| !old.contains(row)).cloned().collect();
             let mut wanted = wanted(*table, engine.unkept_slice_ref());
-            // Engines that keep no parents apart from names have none to tell.
-            if *table == Table::Parents && new.is_empty() {
-                continue;
+            if *table == Table::Parents && !engine.keeps_parents_apart() {
+                wanted.clear();
             }
             new.sort_by_key(|row| format!("{row:?}"));
             wanted.sort_by_key(|row| format!("{row:?}"));

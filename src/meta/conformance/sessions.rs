@@ -91,4 +91,6 @@ async fn jobs(engine: &dyn Engine) {
     assert!(wins("lastCleanupFiles", 1010).await);
     assert!(!wins("lastCleanupFiles", 1019).await, "who loses does not move the stamp");
     assert!(wins("lastCleanupFiles", 1020).await);
+    assert!(!wins("lastCleanupFiles", 1011).await, "clocks that differ a little");
+    assert!(wins("lastCleanupFiles", 1010).await, "a stamp by a clock that was ahead");
 }

@@ -95,6 +95,9 @@ impl Engine for MemEngine {
         }
         for (ino, attr) in init {
             volume.nodes.entry(ino).or_insert(attr);
+            if ino == Ino::ROOT {
+                volume.dirs.entry(ino).or_default().stats.get_or_insert_default();
+            }
         }
         done(())
     }
@@ -151,6 +154,10 @@ impl Engine for MemEngine {
 
     fn unkept_slice_ref(&self) -> i64 {
         0
+    }
+
+    fn keeps_parents_apart(&self) -> bool {
+        true
     }
 
     fn acl_rules(&self, after: u32) -> Local<'_, Result<AclRules, EngineError>> {

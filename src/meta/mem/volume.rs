@@ -225,7 +225,7 @@ impl Volume {
     }
 
     pub(super) fn win_job(&mut self, name: &'static str, now: i64, period: i64) -> bool {
-        let wins = self.jobs.get(name).is_none_or(|stamp| *stamp <= now - period);
+        let wins = self.jobs.get(name).is_none_or(|stamp| (stamp - now).abs() >= period);
         if wins {
             self.jobs.insert(name, now);
         }

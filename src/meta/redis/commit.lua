@@ -181,7 +181,15 @@ local function patch(key, links, times, atime, length, skip_s, skip_ns)
   local modified = n1 > m1 or n1 == m1 and (n2 > m2 or n2 == m2 and n3 > m3)
   local touched = d1 > c1 or d1 == c1 and (d2 > c2 or d2 == c2 and d3 > c3)
   if not (modified and touched) then
-    times = (modified and sub(times, 1, 12) or sub(record, 24, 35)) .. (touched and sub(times, 13) or sub(record, 36, 47))
+    local mtime, kind = modified and sub(times, 1, 12) or sub(record, 24, 35), byte(record, 2)
+    -- Who keeps the content of a file by its mtime must see a change by a client whose clock is behind, too.
+    if not modified and kind >= 16 and kind < 32 and n1 > -2147483648 and (n1 ~= m1 or n2 ~= m2 or n3 ~= m3) then
+      m3 = m3 + 1
+      if m3 >= 1000000000 then m2, m3 = m2 + 1, 0 end
+      if m2 == 4294967296 then m1, m2 = m1 + 1, 0 end
+      mtime = struct.pack('>i4I4I4', m1, m2, m3)
+    end
+    times = mtime .. (touched and sub(times, 13) or sub(record, 36, 47))
   end
   local head = sub(record, 1, 23)
   if atime ~= '' then

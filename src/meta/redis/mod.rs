@@ -178,6 +178,10 @@ impl Engine for RedisEngine {
         1
     }
 
+    fn keeps_parents_apart(&self) -> bool {
+        true
+    }
+
     fn acl_rules(&self, after: u32) -> Local<'_, Result<AclRules, EngineError>> {
         Box::pin(acl::rules(&self.link, after))
     }

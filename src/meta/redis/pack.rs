@@ -250,7 +250,7 @@ fn patch(words: &mut Words, ino: Ino, change: &Patch) {
     words.add(change.atime.map(time).as_ref().map_or(&[][..], |bytes| &bytes[..]));
     let length = change.length_at_least.map(u64::to_be_bytes);
     words.add(length.as_ref().map_or(&[][..], |bytes| &bytes[..]));
-    if change.mtime.is_some() && change.nlink == 0 {
+    if change.mtime.is_some() && change.nlink == 0 && change.skip_if_younger_ns != 0 {
         words.number(change.skip_if_younger_ns / 1_000_000_000);
         words.number(change.skip_if_younger_ns % 1_000_000_000);
     } else {

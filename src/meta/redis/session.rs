@@ -53,6 +53,13 @@ pub(super) async fn store_setting(
     let mut commands = Vec::new();
     for (ino, attr) in init {
         commands.push(words(&[b"SETNX", keys::node(*ino).as_bytes(), &encode_node(attr)]));
+        if *ino == Ino::ROOT {
+            let root = ino.to_string();
+            commands.extend(
+                keys::DIR_STATS
+                    .map(|hash| words(&[b"HSETNX", hash.as_bytes(), root.as_bytes(), b"0"])),
+            );
+        }
     }
     let set: &[u8] = if init.is_empty() { b"SET" } else { b"SETNX" };
     commands.push(words(&[set, keys::SETTING.as_bytes(), json.as_bytes()]));

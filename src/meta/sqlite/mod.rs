@@ -406,6 +406,10 @@ impl Engine for SqliteEngine {
             for (ino, attr) in &init {
                 if rows::node(base, *ino)?.is_none() {
                     rows::put_node(base, *ino, attr)?;
+                    if *ino == Ino::ROOT {
+                        let sql = "INSERT OR IGNORE INTO jfs_dir_stats VALUES (?, 0, 0, 0)";
+                        apply::run(base, sql, params![ino.0 as i64])?;
+                    }
                 }
             }
             Ok(())
@@ -500,7 +504,7 @@ impl Engine for SqliteEngine {
             let changed = base
                 .prepare_cached(
                     "INSERT INTO jfs_counter VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value \
-                     WHERE value <= ?2 - ?3",
+                     WHERE abs(value - ?2) >= ?3",
                 )?
                 .execute(params![name, now, period])?;
             Ok(changed > 0)
@@ -513,6 +517,10 @@ impl Engine for SqliteEngine {
 
     fn unkept_slice_ref(&self) -> i64 {
         0
+    }
+
+    fn keeps_parents_apart(&self) -> bool {
+        false
     }
 
     fn acl_rules(&self, after: u32) -> Local<'_, Result<AclRules, EngineError>> {

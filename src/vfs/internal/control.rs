@@ -11,11 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::fill;
 use super::job::Job;
-use super::line::error_words;
 use super::message::Wish;
 use crate::errno::Cause;
 use crate::limits::{CONTROL_ANSWERS_BYTES_MAX, CONTROL_MESSAGE_BYTES_MAX};
@@ -224,10 +223,7 @@ impl Vfs {
                 vec![removed.map_or_else(errno_byte, |()| 0)]
             }
             Wish::Info { ino, recursive, raw } => {
-                let info = self.info((ino, recursive, raw), job).await;
-                data(&info.unwrap_or_else(|cause| {
-                    json!({"Ino": ino.0, "Failed": true, "Reason": error_words(cause.number())})
-                }))
+                data(&self.info((ino, recursive, raw), job).await)
             }
             Wish::Fill { paths, workers, wanted, .. } => {
                 let filled = self.fill(paths, wanted, workers, job).await;

@@ -1,17 +1,24 @@
 //! What a node is and where, and how much is below a directory: `juicefs info`, `juicefs summary`.
 //!
-//! Owns the form of the answers. Sums are made by walking: they are exact, whatever the volume's
-//! statistics say.
+//! Owns the form of the answers, also for a volume that is not mounted. Sums are made by walking:
+//! they are exact, whatever the volume's statistics say.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
 use super::job::Job;
-use crate::meta::Local;
+use super::line::error_words;
+use crate::data::blocks_of;
+use crate::errno::Cause;
+use crate::meta::{Flock, Local, Meta, Plock};
+use crate::object::Layout;
 use crate::types::{Attr, FileType, Ino, SliceRecord};
 use crate::vfs::Vfs;
 use crate::vfs::error::Done;
+use crate::vfs::op::Caller;
+use crate::vfs::ranges::unpack;
 
 /// Levels and names that a summary shows at most.
 const DEPTH_MAX: u8 = 10;
@@ -95,19 +102,65 @@ fn text(name: &[u8]) -> String {
     String::from_utf8_lossy(name).into_owned()
 }
 
+/// What a volume is asked about a node.
+#[derive(Clone, Copy, Debug)]
+pub struct Inquiry<'a> {
+    /// How its slices are cut and named.
+    pub layout: Layout,
+    /// Its name.
+    pub volume: &'a str,
+    /// The node.
+    pub ino: Ino,
+    /// Whether all below it counts.
+    pub recursive: bool,
+    /// Whether slices are told in place of objects.
+    pub raw: bool,
+}
+
+/// What became of an inquiry, in the form of the official client's answer.
+fn told(ino: Ino, answer: Done<Value>) -> Value {
+    answer.unwrap_or_else(
+        |cause: Cause| json!({"Ino": ino.0, "Failed": true, "Reason": error_words(cause.number())}),
+    )
+}
+
+/// The answer to `juicefs info` from metadata alone, where nothing of the node is dirty.
+pub async fn info_of(meta: &Meta, inquiry: Inquiry<'_>) -> Value {
+    let caller = Caller { uid: 0, gid: 0, pid: 0 };
+    let job = Job::new(caller, Arc::default());
+    let answer = async {
+        let attr = meta.getattr(inquiry.ino).await?;
+        inquiry.answer(meta, &attr, &job).await
+    };
+    told(inquiry.ino, answer.await)
+}
+
 impl Vfs {
     /// The answer to `juicefs info`.
     pub(super) async fn info(
         self: &Rc<Self>,
         (ino, recursive, raw): (Ino, bool, bool),
         job: &Job,
-    ) -> Done<Value> {
-        let (attr, _) = self.attr(ino).await?;
-        let amount = self.amount(ino, &attr, recursive, job).await?;
-        let paths = self.meta.paths(ino).await?;
+    ) -> Value {
+        let layout = self.data.layout();
+        let inquiry = Inquiry { layout, volume: &self.config.volume, ino, recursive, raw };
+        let answer = async {
+            let (attr, _) = self.attr(ino).await?;
+            inquiry.answer(&self.meta, &attr, job).await
+        };
+        told(ino, answer.await)
+    }
+}
+
+impl Inquiry<'_> {
+    async fn answer(&self, meta: &Meta, attr: &Attr, job: &Job) -> Done<Value> {
+        let Self { ino, recursive, raw, .. } = *self;
+        let amount = amount(meta, (ino, attr), recursive, job).await?;
+        let paths = meta.paths(ino).await?;
+        let (whole, ranges) = meta.locks(ino).await?;
         let (mut chunks, mut objects) = (Vec::new(), Vec::new());
         if attr.kind == FileType::File {
-            for (chunk, pieces) in self.meta.pieces(ino, attr.length).await? {
+            for (chunk, pieces) in meta.pieces(ino, attr.length).await? {
                 for piece in pieces {
                     match raw {
                         true => chunks.push(slice(chunk, &piece)),
@@ -129,8 +182,8 @@ impl Vfs {
             "Paths": paths.iter().map(|path| text(path)).collect::<Vec<_>>(),
             "Chunks": chunks,
             "Objects": objects,
-            "PLocks": null,
-            "FLocks": null,
+            "PLocks": plocks(&ranges),
+            "FLocks": flocks(&whole),
             "Tier": {"ID": attr.tier, "StorageClass": "", "Tag": ""},
             "RestoreStatus": "",
         }))
@@ -142,31 +195,60 @@ impl Vfs {
         if id == 0 {
             objects.push(shown(String::new(), size, off, len));
         }
-        for (key, off, len) in self.data.blocks_of(piece) {
-            let name = format!("{}/{}", self.config.volume, self.data.object_name(key));
+        for (key, off, len) in blocks_of(self.layout, piece) {
+            let name = format!("{}/{}", self.volume, self.layout.name(key));
             objects.push(shown(name, key.size, off, len));
         }
     }
+}
 
-    /// How much a node is, and what is in it.
-    async fn amount(&self, ino: Ino, attr: &Attr, recursive: bool, job: &Job) -> Done<Amount> {
-        let mut amount = Amount::of(attr.kind, attr.length);
-        let mut dirs = if attr.kind == FileType::Dir { vec![ino] } else { Vec::new() };
-        while let Some(dir) = dirs.pop() {
-            job.is_wanted()?;
-            for entry in self.meta.list(dir, true).await? {
-                let length = entry.attr.as_ref().map_or(0, |attr| attr.length);
-                let more = Amount::of(entry.kind, length);
-                amount.add(more);
-                job.add(more.files, more.size);
-                if recursive && entry.kind == FileType::Dir {
-                    dirs.push(entry.ino);
-                }
+fn flocks(held: &[Flock]) -> Vec<Value> {
+    let one = |lock: &Flock| {
+        let kind = if lock.exclusive { "W" } else { "R" };
+        json!({"Sid": lock.owner.sid, "Owner": lock.owner.owner, "Type": kind})
+    };
+    held.iter().map(one).collect()
+}
+
+/// One for each range of each owner; the end is inclusive.
+fn plocks(held: &[Plock]) -> Vec<Value> {
+    let of_owner = |lock: &Plock| {
+        let owner = lock.owner;
+        unpack(&lock.records).into_iter().map(move |range| {
+            json!({
+                "Sid": owner.sid, "Owner": owner.owner, "Type": range.kind, "Pid": range.pid,
+                "Start": range.start, "End": range.end,
+            })
+        })
+    };
+    held.iter().flat_map(of_owner).collect()
+}
+
+/// How much a node is, and what is in it.
+async fn amount(
+    meta: &Meta,
+    (ino, attr): (Ino, &Attr),
+    recursive: bool,
+    job: &Job,
+) -> Done<Amount> {
+    let mut amount = Amount::of(attr.kind, attr.length);
+    let mut dirs = if attr.kind == FileType::Dir { vec![ino] } else { Vec::new() };
+    while let Some(dir) = dirs.pop() {
+        job.is_wanted()?;
+        for entry in meta.list(dir, true).await? {
+            let length = entry.attr.as_ref().map_or(0, |attr| attr.length);
+            let more = Amount::of(entry.kind, length);
+            amount.add(more);
+            job.add(more.files, more.size);
+            if recursive && entry.kind == FileType::Dir {
+                dirs.push(entry.ino);
             }
         }
-        Ok(amount)
     }
+    Ok(amount)
+}
 
+impl Vfs {
     /// The answer to `juicefs summary`.
     pub(super) async fn summary(
         self: &Rc<Self>,
@@ -197,7 +279,7 @@ impl Vfs {
             job.is_wanted()?;
             if depth == 0 {
                 let dir = vfs.attr(branch.ino).await?.0;
-                branch.amount = vfs.amount(branch.ino, &dir, true, &job).await?;
+                branch.amount = amount(&vfs.meta, (branch.ino, &dir), true, &job).await?;
                 return Ok(branch);
             }
             for entry in vfs.meta.list(branch.ino, true).await? {

@@ -25,6 +25,7 @@ use super::handle::writes;
 use super::op::{EntryReply, Op, Reply, Request};
 use crate::types::{Attr, FileType, Ino, Time};
 
+pub use info::{Inquiry, info_of};
 pub(super) use line::Line;
 pub(super) use log::AccessLog;
 

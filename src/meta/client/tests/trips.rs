@@ -124,6 +124,10 @@ impl Engine for Counting {
         self.engine.unkept_slice_ref()
     }
 
+    fn keeps_parents_apart(&self) -> bool {
+        self.engine.keeps_parents_apart()
+    }
+
     fn acl_rules(&self, after: u32) -> Local<'_, Result<AclRules, EngineError>> {
         self.engine.acl_rules(after)
     }
