@@ -128,7 +128,7 @@ impl Server {
     fn floors(&self) -> (Rc<Meta>, Rc<Data>) {
         let meta = Meta::new(self.engines.engine(), Arc::clone(&self.meta));
         let slices = Rc::clone(&meta) as Rc<_>;
-        let data = Data::new(slices, self.stores.store(), Arc::clone(&self.data));
+        let data = Data::with_tiers(slices, self.stores.tiers(), Arc::clone(&self.data));
         (meta, data)
     }
 

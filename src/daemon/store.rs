@@ -14,8 +14,8 @@ use crate::config::{SecretKey, Setting};
 use crate::limits::BUCKET_REQUESTS_MAX;
 use crate::object::{
     Address, BadKey, Deadline, Encrypted, FileStore, Flavour, Keys, ObjectCipher, PASSPHRASE, Pace,
-    Paced, Prefixed, Rate, Rated, Retried, S3Store, SHARDS_MAX, Sharded, Store, StoreError, mem,
-    shard_bucket,
+    Paced, Prefixed, Rate, Rated, Retried, S3Store, SHARDS_MAX, Sharded, Store, StoreError, Tiers,
+    mem, shard_bucket,
 };
 
 /// Retries where a person waits for the word whether a store works.
@@ -62,6 +62,8 @@ pub struct Place {
     keys: Keys,
     /// Class of storage for new objects.
     pub storage_class: String,
+    /// Other tiers, each with its class.
+    tiers: Vec<(u8, String)>,
     shards: u64,
     /// On volumes with a private key.
     cipher: Option<Arc<ObjectCipher>>,
@@ -84,6 +86,7 @@ impl Place {
                 session_token: setting.secret(SecretKey::SessionToken)?,
             },
             storage_class: setting.storage_class().to_owned(),
+            tiers: setting.tiers(),
             shards: setting.shards(),
             cipher: cipher(setting, &passphrase)?,
         })
@@ -105,6 +108,11 @@ impl Place {
                 self.bucket
             ))
         })
+    }
+
+    /// Tiers whose objects are put otherwise than those of tier 0.
+    fn other_tiers(&self) -> impl Iterator<Item = &(u8, String)> {
+        self.tiers.iter().filter(|(_, class)| *class != self.storage_class)
     }
 
     fn open(&self, bucket: &str) -> Result<Bucket, Failure> {
@@ -182,6 +190,16 @@ enum Bucket {
 }
 
 impl Bucket {
+    /// The same bucket for objects of a tier, in stores that have classes.
+    fn with_class(&self, class: &str) -> Option<Self> {
+        match self {
+            Self::File { .. } | Self::Memory(_) => None,
+            Self::S3 { store, pace } => {
+                Some(Self::S3 { store: store.with_class(class.to_owned()), pace: Arc::clone(pace) })
+            }
+        }
+    }
+
     fn store(&self, policy: &StorePolicy) -> Box<dyn Store> {
         let StorePolicy { get_timeout: get, put_timeout: put, .. } = *policy;
         match self {
@@ -200,6 +218,8 @@ pub struct Stores(Arc<Opened>);
 
 struct Opened {
     buckets: Vec<Bucket>,
+    /// The same for each tier that puts otherwise.
+    tiers: Vec<(u8, Vec<Bucket>)>,
     /// Name of the volume with a slash behind.
     prefix: String,
     cipher: Option<Arc<ObjectCipher>>,
@@ -215,7 +235,13 @@ impl Stores {
     /// When there is no such kind, or its bucket is none.
     pub fn open(place: &Place, policy: StorePolicy) -> Result<Self, Failure> {
         let buckets = place.buckets()?;
-        let buckets = buckets.iter().map(|bucket| place.open(bucket)).collect::<Result<_, _>>()?;
+        let buckets =
+            buckets.iter().map(|bucket| place.open(bucket)).collect::<Result<Vec<_>, _>>()?;
+        let tiers = place.other_tiers().filter_map(|(tier, class)| {
+            let each = buckets.iter().map(|bucket| bucket.with_class(class));
+            Some((*tier, each.collect::<Option<Vec<_>>>()?))
+        });
+        let tiers = tiers.collect();
         // Memory has a name of its own for each volume.
         let prefix = match place.storage.as_str() {
             "mem" => String::new(),
@@ -224,7 +250,7 @@ impl Stores {
         let rate = |mbps: u64| (mbps > 0).then(|| Rate::of_mbps(mbps));
         let (up, down) = (rate(policy.upload_mbps), rate(policy.download_mbps));
         let cipher = place.cipher.clone();
-        Ok(Self(Arc::new(Opened { buckets, prefix, cipher, policy, up, down })))
+        Ok(Self(Arc::new(Opened { buckets, tiers, prefix, cipher, policy, up, down })))
     }
 
     /// Whether stores of kind `storage` are served.
@@ -250,12 +276,19 @@ impl Stores {
 
     /// A handle for the calling core.
     pub fn store(&self) -> Rc<dyn Store> {
-        self.handle(self.0.policy.retries)
+        self.handle(&self.0.buckets, self.0.policy.retries)
+    }
+
+    /// Handles for the calling core, one for each tier.
+    pub fn tiers(&self) -> Rc<dyn Tiers> {
+        let handle = |buckets: &[Bucket]| self.handle(buckets, self.0.policy.retries);
+        let others = self.0.tiers.iter().map(|(tier, buckets)| (*tier, handle(buckets)));
+        Rc::new(Handles { base: self.store(), others: others.collect() })
     }
 
     /// A handle that fails soon, for a person who waits.
     pub fn asking(&self) -> Rc<dyn Store> {
-        self.handle(RETRIES_ASKING.min(self.0.policy.retries))
+        self.handle(&self.0.buckets, RETRIES_ASKING.min(self.0.policy.retries))
     }
 
     /// Make buckets that are not there, of kinds that can be made.
@@ -271,8 +304,8 @@ impl Stores {
         Ok(())
     }
 
-    fn handle(&self, retries: u32) -> Rc<dyn Store> {
-        let Opened { buckets, prefix, cipher, policy, up, down } = &*self.0;
+    fn handle(&self, buckets: &[Bucket], retries: u32) -> Rc<dyn Store> {
+        let Opened { prefix, cipher, policy, up, down, .. } = &*self.0;
         let mut stores: Vec<_> = buckets.iter().map(|bucket| bucket.store(policy)).collect();
         let mut store = match stores.len() {
             1 => stores.remove(0),
@@ -286,6 +319,27 @@ impl Stores {
             store = Box::new(Encrypted::new(store, Arc::clone(cipher)));
         }
         Rc::new(Prefixed::new(store, prefix.clone()))
+    }
+}
+
+/// The stores of a core.
+struct Handles {
+    base: Rc<dyn Store>,
+    others: Vec<(u8, Rc<dyn Store>)>,
+}
+
+impl Tiers for Handles {
+    fn base(&self) -> Rc<dyn Store> {
+        Rc::clone(&self.base)
+    }
+
+    fn tier(&self, tier: u8) -> Rc<dyn Store> {
+        let found = self.others.iter().find(|(other, _)| *other == tier);
+        found.map_or_else(|| self.base(), |(_, store)| Rc::clone(store))
+    }
+
+    fn differ(&self) -> bool {
+        !self.others.is_empty()
     }
 }
 
@@ -352,6 +406,27 @@ mod tests {
         shards.set("Shards", 3);
         let told = refusal(&Place::of(&shards).unwrap()).text;
         assert!(told.contains("%d"), "{told}");
+    }
+
+    #[test]
+    fn tiers_have_handles_where_their_class_differs() {
+        let tiers = |storage: &str, bucket: &str, base: &str| {
+            let mut setting = Setting::new("vol", "uuid", storage, bucket);
+            let tier = |id: u8, class: &str| serde_json::json!({"ID": id, "StorageClass": class, "Tag": ""});
+            let tiers = serde_json::json!({"0": tier(0, base), "1": tier(1, "STANDARD_IA"), "3": tier(3, "")});
+            setting.set("Tiers", tiers);
+            Stores::open(&Place::of(&setting).unwrap(), StorePolicy::asking()).unwrap().tiers()
+        };
+        let is_base = |tiers: &Rc<dyn Tiers>, tier| Rc::ptr_eq(&tiers.tier(tier), &tiers.base());
+        let bucket = tiers("minio", "http://127.0.0.1:1/b", "");
+        assert!(bucket.differ());
+        assert_eq!(
+            [0, 1, 2, 3, 9].map(|tier| is_base(&bucket, tier)),
+            [true, false, true, true, true]
+        );
+        let other = tiers("minio", "http://127.0.0.1:1/b", "STANDARD_IA");
+        assert_eq!([0, 1, 3].map(|tier| is_base(&other, tier)), [true, true, false]);
+        assert!(!tiers("file", "/objects/", "").differ(), "folders have no classes");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::*;
 use crate::meta::{Compaction, Local, MetaError, NewSlices, SizedSlice};
-use crate::object::{Layout, Local as StoreLocal, ObjectInfo, StoreError, mem};
+use crate::object::{Layout, Local as StoreLocal, ObjectInfo, StoreError, Tiers, mem};
 use crate::pages::{PAGE_BYTES, Page, Pool};
 use crate::stage::{BlockCache, CacheConfig, Compression};
 use crate::types::{Attr, CHUNK_BYTES, FILE_BYTES_END, FileType, Ino, SliceId, SliceRecord, Time};
@@ -27,6 +27,7 @@ struct Table {
     pushed: RefCell<Vec<NewSlices>>,
     fetched: Cell<usize>,
     gone: Cell<bool>,
+    tier: Cell<Option<u8>>,
     forgotten: Cell<bool>,
 }
 
@@ -38,6 +39,10 @@ impl Slices for Table {
     fn next_slice_id(&self) -> Local<'_, Result<SliceId, MetaError>> {
         self.next_id.set(self.next_id.get() + 1);
         Box::pin(async { Ok(self.next_id.get()) })
+    }
+
+    fn tier(&self, _: Ino) -> Local<'_, Result<u8, MetaError>> {
+        Box::pin(async { self.tier.get().ok_or(MetaError::Posix(Errno::NOENT)) })
     }
 
     fn chunk(&self, ino: Ino, chunk: u32) -> Local<'_, Result<Vec<SliceRecord>, MetaError>> {
@@ -132,6 +137,23 @@ impl Store for Slow {
 
     fn describe(&self) -> String {
         self.inner.describe()
+    }
+}
+
+/// Stores for files in tier 0 and in tier 2.
+struct TwoTiers([mem::MemStore; 2]);
+
+impl Tiers for TwoTiers {
+    fn base(&self) -> Rc<dyn Store> {
+        Rc::new(self.0[0].clone())
+    }
+
+    fn tier(&self, tier: u8) -> Rc<dyn Store> {
+        Rc::new(self.0[usize::from(tier == 2)].clone())
+    }
+
+    fn differ(&self) -> bool {
+        true
     }
 }
 
@@ -710,4 +732,29 @@ fn cores_share_files_and_wake_each_other() {
         .collect();
     cores.into_iter().for_each(|core| core.join().expect("no core panics"));
     assert_eq!((shared.flying(), shared.config.pool.used_pages()), (0, 0));
+}
+
+#[test]
+fn blocks_are_put_through_the_tier_of_their_file() {
+    let world = World::new(1 << 20, Compression::None);
+    let stores = ["tier-0", "tier-2"].map(|name| {
+        mem::forget(name);
+        mem::open(name)
+    });
+    let tiers = Rc::new(TwoTiers(stores.clone()));
+    let shared = Arc::clone(&world.data.shared);
+    let data = Data::with_tiers(world.table.clone(), tiers, shared);
+    let count = async |store: &mem::MemStore| {
+        store.list(String::new(), String::new(), 10).await.expect("a list").len()
+    };
+    uring::block_on(async {
+        // The last one: the file is gone.
+        for (number, tier) in [Some(0), Some(2), Some(1), None].into_iter().enumerate() {
+            world.table.tier.set(tier);
+            let at = number as u64 * BLOCK;
+            data.write(INO, at, &noise(at, BLOCK as usize), at).await.expect("written");
+            data.flush(INO).await.expect("stored");
+        }
+        assert_eq!([count(&stores[0]).await, count(&stores[1]).await], [3, 1]);
+    });
 }

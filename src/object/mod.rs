@@ -17,6 +17,7 @@ mod rate;
 mod retry;
 mod s3;
 mod shard;
+mod tiers;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -34,6 +35,7 @@ pub use rate::{Rate, Rated};
 pub use retry::Retried;
 pub use s3::{Address, BadAddress, Flavour, Keys, S3Store, Tls};
 pub use shard::{SHARDS_MAX, Sharded, shard_bucket};
+pub use tiers::{OneTier, Tiers};
 
 /// A future that stays on its core.
 pub type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;

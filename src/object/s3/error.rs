@@ -51,6 +51,9 @@ pub(super) fn sorted(error: &Error, key: &str) -> StoreError {
 fn cure(kind: ErrorKind, code: &str, status: &str) -> Option<&'static str> {
     match code {
         "NoSuchBucket" => return Some("make the bucket, or correct --bucket"),
+        "InvalidObjectState" => {
+            return Some("it lies in an archive: `juicefs tier restore` gets it out for a while");
+        }
         "RequestTimeTooSkewed" => return Some("set this machine's clock"),
         "ExpiredToken" | "TokenRefreshRequired" => {
             return Some(
@@ -172,6 +175,11 @@ mod tests {
         assert!(keys.contains("--access-key") && !keys.contains("s3:PutObject"), "{keys}");
         assert!(told(ErrorKind::PermissionDenied, 403, "").contains("it answers 403; allow"));
         assert!(told(ErrorKind::PermissionDenied, 403, "RequestTimeTooSkewed").contains("clock"));
+        let archived = told(ErrorKind::PermissionDenied, 403, "InvalidObjectState");
+        assert!(
+            archived.contains("juicefs tier restore") && !archived.contains("s3:"),
+            "{archived}"
+        );
     }
 
     #[test]

@@ -42,7 +42,6 @@ struct Bucket {
     flavour: Flavour,
     address: Address,
     keys: Keys,
-    storage_class: String,
     /// Made with the first request: its region may have to be asked for.
     connected: OnceCell<Connected>,
 }
@@ -51,12 +50,19 @@ struct Bucket {
 struct Connected {
     client: Client,
     region: String,
-    operator: Operator,
+    endpoint: String,
+}
+
+/// A bucket as it is asked: what is put gets a class of storage.
+struct Door {
+    bucket: Arc<Bucket>,
+    storage_class: String,
+    operator: OnceCell<Operator>,
 }
 
 /// A bucket; clones share its connections, also across cores.
 #[derive(Clone)]
-pub struct S3Store(Arc<Bucket>);
+pub struct S3Store(Arc<Door>);
 
 /// A page lent to the network.
 struct Lent(Page);
@@ -72,7 +78,15 @@ impl S3Store {
     /// Nothing is asked of it yet.
     pub fn new(flavour: Flavour, address: Address, keys: Keys, storage_class: String) -> Self {
         let connected = OnceCell::new();
-        Self(Arc::new(Bucket { flavour, address, keys, storage_class, connected }))
+        let bucket = Arc::new(Bucket { flavour, address, keys, connected });
+        Self(Arc::new(Door { bucket, storage_class, operator: OnceCell::new() }))
+    }
+
+    /// The same bucket over the same connections; what is put gets another class.
+    #[must_use]
+    pub fn with_class(&self, storage_class: String) -> Self {
+        let bucket = Arc::clone(&self.0.bucket);
+        Self(Arc::new(Door { bucket, storage_class, operator: OnceCell::new() }))
     }
 
     /// Make the bucket if it is not there. Without keys of its own it is left to its owner.
@@ -80,7 +94,7 @@ impl S3Store {
     /// # Errors
     /// When the server refuses, or is not there.
     pub async fn make_bucket(&self) -> Result<(), StoreError> {
-        let bucket = Arc::clone(&self.0);
+        let bucket = Arc::clone(&self.0.bucket);
         aside(async move {
             if ["", ANONYMOUS].contains(&bucket.keys.access.as_str()) {
                 return Err(StoreError::Refused(format!("make the bucket {}", bucket.address)));
@@ -97,12 +111,8 @@ impl Bucket {
         self.connected.get_or_try_init(|| self.connect()).await
     }
 
-    async fn operator(&self) -> Result<&Operator, StoreError> {
-        Ok(&self.connected().await?.operator)
-    }
-
     async fn connect(&self) -> Result<Connected, StoreError> {
-        let Address { endpoint, bucket, region, virtual_host, .. } = &self.address;
+        let Address { endpoint, bucket, region, .. } = &self.address;
         let client = http::client(&self.address)?;
         let (region, endpoint) = match region {
             Some(region) => (region.clone(), endpoint.clone()),
@@ -112,11 +122,17 @@ impl Bucket {
                 (region, endpoint)
             }
         };
+        Ok(Connected { client, region, endpoint })
+    }
+
+    async fn operator(&self, storage_class: &str) -> Result<Operator, StoreError> {
+        let Connected { client, region, endpoint } = self.connected().await?;
+        let Address { bucket, virtual_host, .. } = &self.address;
         let mut builder = S3::default()
             .bucket(bucket)
-            .endpoint(&kept_apart(&endpoint, bucket))
-            .region(&region)
-            .default_storage_class(&self.storage_class);
+            .endpoint(&kept_apart(endpoint, bucket))
+            .region(region)
+            .default_storage_class(storage_class);
         if *virtual_host {
             builder = builder.enable_virtual_host_style();
         }
@@ -134,11 +150,18 @@ impl Bucket {
         let transport = HttpTransporter::new(ReqwestTransport::new(client.clone()));
         let operator = Operator::new(builder).map_err(|error| sorted(&error, ""))?;
         let context = operator.base_context().with_http_transport(transport);
-        Ok(Connected { client, region, operator: operator.with_context(context) })
+        Ok(operator.with_context(context))
+    }
+}
+
+impl Door {
+    async fn operator(&self) -> Result<&Operator, StoreError> {
+        self.operator.get_or_try_init(|| self.bucket.operator(&self.storage_class)).await
     }
 
     async fn put(&self, key: &str, body: Vec<Page>) -> Result<(), StoreError> {
-        let checksum = self.address.checksums.then(|| checksum(body.iter().map(|page| &**page)));
+        let checksum =
+            self.bucket.address.checksums.then(|| checksum(body.iter().map(|page| &**page)));
         let body: Vec<Bytes> = body.into_iter().map(|page| Bytes::from_owner(Lent(page))).collect();
         let request = self.operator().await?.write_with(key, Buffer::from(body));
         let mut request = request.content_type("application/octet-stream");
@@ -148,7 +171,7 @@ impl Bucket {
         match request.await.map_err(|error| sorted(&error, key)) {
             Ok(_) => Ok(()),
             Err(StoreError::Missing(_)) => {
-                Err(StoreError::Refused(format!("there is no bucket at {}", self.address)))
+                Err(StoreError::Refused(format!("there is no bucket at {}", self.bucket.address)))
             }
             Err(error) => Err(error),
         }
@@ -179,14 +202,16 @@ impl Bucket {
             Err(error) => return Err(failed(&error)),
         }
         if into.len() > len {
-            let text = format!("{} does not know ranges of bytes", self.address);
+            let text = format!("{} does not know ranges of bytes", self.bucket.address);
             return Err(StoreError::Refused(text));
         }
         let Some(metadata) = reader.metadata() else { return Ok((into, true)) };
         let whole = offset == 0 && length == Some(into.len() as u64);
         let told = metadata.user_metadata().and_then(|named| named.get(CHECKSUM));
         let sound = match told.and_then(|told| told.parse::<u32>().ok()) {
-            Some(told) if whole && self.address.checksums => told == crc_fast::crc32_iscsi(&into),
+            Some(told) if whole && self.bucket.address.checksums => {
+                told == crc_fast::crc32_iscsi(&into)
+            }
             _ => true,
         };
         Ok((into, sound))
@@ -303,8 +328,8 @@ async fn aside<T: Send + 'static>(
 
 impl Store for S3Store {
     fn put(&self, key: String, body: Vec<Page>) -> Local<'_, Result<(), StoreError>> {
-        let bucket = Arc::clone(&self.0);
-        Box::pin(aside(async move { bucket.put(&key, body).await }))
+        let door = Arc::clone(&self.0);
+        Box::pin(aside(async move { door.put(&key, body).await }))
     }
 
     fn get(
@@ -313,14 +338,14 @@ impl Store for S3Store {
         offset: u64,
         into: Vec<u8>,
     ) -> Local<'_, Result<(Vec<u8>, usize), StoreError>> {
-        let bucket = Arc::clone(&self.0);
-        Box::pin(aside(async move { bucket.get(key, offset, into).await }))
+        let door = Arc::clone(&self.0);
+        Box::pin(aside(async move { door.get(key, offset, into).await }))
     }
 
     fn delete(&self, key: String) -> Local<'_, Result<(), StoreError>> {
-        let bucket = Arc::clone(&self.0);
+        let door = Arc::clone(&self.0);
         Box::pin(aside(async move {
-            let operator = bucket.operator().await?;
+            let operator = door.operator().await?;
             match operator.delete(&key).await.map_err(|error| sorted(&error, &key)) {
                 Err(StoreError::Missing(_)) => Ok(()),
                 done => done,
@@ -334,15 +359,15 @@ impl Store for S3Store {
         start_after: String,
         limit: usize,
     ) -> Local<'_, Result<Vec<ObjectInfo>, StoreError>> {
-        let bucket = Arc::clone(&self.0);
-        Box::pin(aside(async move { bucket.list(&prefix, &start_after, limit).await }))
+        let door = Arc::clone(&self.0);
+        Box::pin(aside(async move { door.list(&prefix, &start_after, limit).await }))
     }
 
     fn describe(&self) -> String {
-        let name = match self.0.flavour {
+        let name = match self.0.bucket.flavour {
             Flavour::S3 => "s3",
             Flavour::Minio => "minio",
         };
-        format!("{name} {}", self.0.address)
+        format!("{name} {}", self.0.bucket.address)
     }
 }

@@ -131,7 +131,7 @@ impl Vfs {
             "Objects": objects,
             "PLocks": null,
             "FLocks": null,
-            "Tier": {"ID": attr.tier, "StorageClass": "", "Tag": ""},
+            "Tier": tier(&self.config.shown, attr.tier),
             "RestoreStatus": "",
         }))
     }
@@ -219,6 +219,15 @@ impl Vfs {
     }
 }
 
+/// What the setting in the text of `.config` says of a tier.
+fn tier(shown: &str, id: u8) -> Value {
+    let shown: Value = serde_json::from_str(shown).unwrap_or_default();
+    let tier = &shown["Format"]["Tiers"][id.to_string()];
+    let text = |key: &str| tier[key].as_str().unwrap_or("");
+    let class = if id > 0 && tier.is_null() { "unknown" } else { text("StorageClass") };
+    json!({"ID": id, "StorageClass": class, "Tag": text("Tag")})
+}
+
 fn slice(chunk: u32, piece: &SliceRecord) -> Value {
     let SliceRecord { id, size, off, len, .. } = *piece;
     json!({"ChunkIndex": chunk, "Id": id, "Size": size, "Off": off, "Len": len})
@@ -227,6 +236,17 @@ fn slice(chunk: u32, piece: &SliceRecord) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tier_is_shown_as_the_setting_has_it() {
+        let shown =
+            r#"{"Format":{"Tiers":{"1":{"ID":1,"StorageClass":"STANDARD_IA","Tag":"a=b"}}}}"#;
+        let told =
+            |id: u8, class: &str, tag: &str| json!({"ID": id, "StorageClass": class, "Tag": tag});
+        assert_eq!(tier(shown, 1), told(1, "STANDARD_IA", "a=b"));
+        assert_eq!(tier(shown, 3), told(3, "unknown", ""));
+        assert_eq!(tier("", 0), told(0, "", ""));
+    }
 
     #[test]
     fn a_summary_shows_the_largest_and_the_rest_as_one() {
