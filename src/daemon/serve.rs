@@ -48,6 +48,8 @@ pub struct CachePlan {
     pub uploads: usize,
     /// Objects fetched at a time (`--max-downloads`).
     pub downloads: usize,
+    /// Objects removed at a time (`--max-deletes`); 0 for none at all.
+    pub deletes: usize,
     /// Tries of a request (`--io-retries`).
     pub tries: u32,
 }
@@ -112,6 +114,7 @@ impl Server {
             cache_large_writes: plan.cache.large_writes,
             uploads: plan.cache.uploads,
             downloads: plan.cache.downloads,
+            deletes: plan.cache.deletes,
             tries: plan.cache.tries,
             max_readahead_bytes: plan.cache.max_readahead_bytes.unwrap_or(8 * block_bytes),
             prefetch: plan.cache.prefetch,

@@ -17,9 +17,14 @@ use crate::object::{
     Paced, Prefixed, Rate, Rated, Retried, S3Store, SHARDS_MAX, Sharded, Store, StoreError, Tiers,
     mem, shard_bucket,
 };
+#[cfg(feature = "object-extra")]
+use crate::object::{Extra, ExtraStore};
 
 /// Retries where a person waits for the word whether a store works.
 const RETRIES_ASKING: u32 = 2;
+
+/// Kinds of stores that come with the cargo feature `object-extra`.
+const EXTRA: [&str; 6] = ["gs", "wasb", "oss", "cos", "obs", "webdav"];
 
 /// How requests to a store behave.
 #[derive(Clone, Debug)]
@@ -124,7 +129,7 @@ impl Place {
             "mem" => return Ok(Bucket::Memory(format!("{bucket}{}", self.volume))),
             "s3" => Flavour::S3,
             "minio" => Flavour::Minio,
-            other => return Err(unknown_kind(other)),
+            other => return self.open_extra(other, bucket),
         };
         let env = |name: &str| std::env::var(name).ok();
         let address = Address::parse(flavour, bucket, &env)
@@ -132,6 +137,28 @@ impl Place {
         let keys = self.keys_for(flavour, &env)?;
         let store = S3Store::new(flavour, address, keys, self.storage_class.clone());
         Ok(Bucket::S3 { store, pace: Pace::new(BUCKET_REQUESTS_MAX) })
+    }
+
+    #[cfg(feature = "object-extra")]
+    fn open_extra(&self, storage: &str, bucket: &str) -> Result<Bucket, Failure> {
+        let env = |name: &str| std::env::var(name).ok();
+        let (keys, class) = (self.keys.clone(), &self.storage_class);
+        let place = Extra::parse(storage, bucket, keys, class, &env)
+            .ok_or_else(|| unknown_kind(storage))?
+            .map_err(|error| Failure::usage(error.to_string()))?;
+        if storage != "webdav" && !place.has_classes() && self.other_tiers().next().is_some() {
+            return Err(Failure::refused(format!(
+                "tiers of storage with classes of their own are not supported yet by jfs-uring for \
+                 storage {storage:?}; use the official client (juicefs mount) for this volume"
+            )));
+        }
+        Ok(Bucket::Extra { store: ExtraStore::new(place), pace: Pace::new(BUCKET_REQUESTS_MAX) })
+    }
+
+    #[cfg(not(feature = "object-extra"))]
+    #[expect(clippy::unused_self, reason = "with the feature it says where the bucket is")]
+    fn open_extra(&self, storage: &str, _: &str) -> Result<Bucket, Failure> {
+        Err(unknown_kind(storage))
     }
 
     /// The volume's keys, or those that the environment has for a driver.
@@ -184,9 +211,20 @@ fn refusal(setting: &Setting, bad: &BadKey) -> Failure {
 
 /// One bucket, opened.
 enum Bucket {
-    File { store: FileStore, path: PathBuf },
+    File {
+        store: FileStore,
+        path: PathBuf,
+    },
     Memory(String),
-    S3 { store: S3Store, pace: Arc<Pace> },
+    S3 {
+        store: S3Store,
+        pace: Arc<Pace>,
+    },
+    #[cfg(feature = "object-extra")]
+    Extra {
+        store: ExtraStore,
+        pace: Arc<Pace>,
+    },
 }
 
 impl Bucket {
@@ -197,6 +235,11 @@ impl Bucket {
             Self::S3 { store, pace } => {
                 Some(Self::S3 { store: store.with_class(class.to_owned()), pace: Arc::clone(pace) })
             }
+            #[cfg(feature = "object-extra")]
+            Self::Extra { store, pace } => {
+                let store = store.with_class(class.to_owned())?;
+                Some(Self::Extra { store, pace: Arc::clone(pace) })
+            }
         }
     }
 
@@ -206,6 +249,10 @@ impl Bucket {
             Self::File { store, .. } => Box::new(Deadline::new(store.clone(), get, put)),
             Self::Memory(name) => Box::new(mem::open(name)),
             Self::S3 { store, pace } => {
+                Box::new(Paced::new(Deadline::new(store.clone(), get, put), Arc::clone(pace)))
+            }
+            #[cfg(feature = "object-extra")]
+            Self::Extra { store, pace } => {
                 Box::new(Paced::new(Deadline::new(store.clone(), get, put), Arc::clone(pace)))
             }
         }
@@ -258,12 +305,9 @@ impl Stores {
     /// # Errors
     /// When there is no such kind.
     pub fn check_kind(storage: &str) -> Result<(), Failure> {
-        let known = ["file", "mem", "s3", "minio"];
-        if known.contains(&&*storage.to_ascii_lowercase()) {
-            Ok(())
-        } else {
-            Err(unknown_kind(storage))
-        }
+        let (known, storage) = (["file", "mem", "s3", "minio"], &*storage.to_ascii_lowercase());
+        let extra = cfg!(feature = "object-extra") && EXTRA.contains(&storage);
+        if extra || known.contains(&storage) { Ok(()) } else { Err(unknown_kind(storage)) }
     }
 
     /// The device that objects lie on, if it is one of this machine.
@@ -344,6 +388,12 @@ impl Tiers for Handles {
 }
 
 fn unknown_kind(storage: &str) -> Failure {
+    if EXTRA.contains(&storage) {
+        return Failure::refused(format!(
+            "this jfs-uring was built without storage {storage:?}; build it with \
+             `cargo build --release --features object-extra`, or use the official client (juicefs mount)"
+        ));
+    }
     Failure::refused(format!(
         "storage {storage:?} is not supported yet by jfs-uring, only \"file\", \"s3\" and \"minio\"; \
          use the official client (juicefs mount) for this volume"
@@ -391,7 +441,13 @@ mod tests {
         assert!(refused.text.contains("ceph"));
         assert_eq!(refused.code, 3);
         assert!(Stores::check_kind("Minio").is_ok());
-        assert!(Stores::check_kind("gs").is_err());
+        assert!(Stores::check_kind("swift").is_err() && Stores::check_kind("b2").is_err());
+        for kind in EXTRA {
+            let built = cfg!(feature = "object-extra");
+            assert_eq!(Stores::check_kind(kind).is_ok(), built, "{kind}");
+            let told = unknown_kind(kind).text;
+            assert!(told.contains(kind) && told.contains("--features object-extra"), "{told}");
+        }
     }
 
     #[test]

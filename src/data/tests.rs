@@ -97,6 +97,8 @@ struct Slow {
     inner: mem::MemStore,
     puts_left: Cell<usize>,
     gets: Cell<usize>,
+    /// Deletes that are going on, and the most there were at a time.
+    deletes: Cell<(usize, usize)>,
 }
 
 impl Store for Slow {
@@ -123,7 +125,14 @@ impl Store for Slow {
     }
 
     fn delete(&self, key: String) -> StoreLocal<'_, Result<(), StoreError>> {
-        self.inner.delete(key)
+        Box::pin(async move {
+            let (now, most) = self.deletes.get();
+            self.deletes.set((now + 1, most.max(now + 1)));
+            uring::sleep(std::time::Duration::from_micros(50)).await;
+            let (now, most) = self.deletes.get();
+            self.deletes.set((now - 1, most));
+            self.inner.delete(key).await
+        })
     }
 
     fn list(
@@ -179,10 +188,24 @@ impl World {
         compression: Compression,
         cache: Option<Arc<BlockCache>>,
     ) -> Self {
+        Self::with_all(pool_bytes, compression, cache, 10)
+    }
+
+    fn with_all(
+        pool_bytes: usize,
+        compression: Compression,
+        cache: Option<Arc<BlockCache>>,
+        deletes: usize,
+    ) -> Self {
         let name = format!("data-{:?}", std::thread::current().id());
         mem::forget(&name);
         let inner = mem::open(&name);
-        let store = Rc::new(Slow { inner, puts_left: Cell::new(usize::MAX), gets: Cell::new(0) });
+        let store = Rc::new(Slow {
+            inner,
+            puts_left: Cell::new(usize::MAX),
+            gets: Cell::new(0),
+            deletes: Cell::default(),
+        });
         let table = Rc::new(Table::default());
         let shared = DataShared::new(DataConfig {
             layout: Layout::new(64, false),
@@ -193,6 +216,7 @@ impl World {
             pool: Pool::new(pool_bytes),
             uploads: 8,
             downloads: 8,
+            deletes,
             tries: 3,
             max_readahead_bytes: 1 << 20,
             prefetch: 1,
@@ -699,6 +723,7 @@ fn cores_share_files_and_wake_each_other() {
         pool: Pool::new(16 * PAGE_BYTES),
         uploads: 2,
         downloads: 2,
+        deletes: 10,
         tries: 3,
         max_readahead_bytes: 0,
         prefetch: 0,
@@ -712,8 +737,12 @@ fn cores_share_files_and_wake_each_other() {
             std::thread::spawn(move || {
                 let table = Rc::new(Table::default());
                 table.next_id.set(core * 1_000_000);
-                let store =
-                    Rc::new(Slow { inner, puts_left: Cell::new(usize::MAX), gets: Cell::new(0) });
+                let store = Rc::new(Slow {
+                    inner,
+                    puts_left: Cell::new(usize::MAX),
+                    gets: Cell::new(0),
+                    deletes: Cell::default(),
+                });
                 let data = Data::new(table, store, shared);
                 uring::block_on(async {
                     for n in 0..50 {
@@ -757,4 +786,22 @@ fn blocks_are_put_through_the_tier_of_their_file() {
         }
         assert_eq!([count(&stores[0]).await, count(&stores[1]).await], [3, 1]);
     });
+}
+
+#[test]
+fn no_more_objects_are_removed_at_a_time_than_allowed() {
+    for (deletes, most, left) in [(0, 0, 40), (1, 1, 0), (3, 3, 0)] {
+        let world = World::with_all(4 << 20, Compression::None, None, deletes);
+        uring::block_on(async {
+            for number in 0..4 {
+                let (at, len) = (number * 10 * BLOCK, 10 * BLOCK);
+                world.data.write(INO, at, &noise(at, len as usize), at).await.expect("written");
+                world.data.flush(INO).await.expect("stored");
+            }
+            assert_eq!(world.objects().await, 40);
+            world.data.delete_files(vec![(INO, 40 * BLOCK)]).await.expect("removed");
+            assert_eq!((world.store.deletes.get(), world.objects().await), ((0, most), left));
+            assert!(world.table.forgotten.get(), "the file is off the queue");
+        });
+    }
 }

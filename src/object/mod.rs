@@ -7,6 +7,8 @@
 pub(crate) mod conformance;
 mod crypt;
 mod deadline;
+#[cfg(feature = "object-extra")]
+mod extra;
 mod fault;
 mod file;
 mod key;
@@ -14,6 +16,7 @@ pub mod mem;
 mod pace;
 mod prefix;
 mod rate;
+mod remote;
 mod retry;
 mod s3;
 mod shard;
@@ -26,6 +29,8 @@ use crate::pages::Page;
 
 pub use crypt::{BadKey, Encrypted, ObjectCipher, PASSPHRASE};
 pub use deadline::Deadline;
+#[cfg(feature = "object-extra")]
+pub use extra::{BadBucket, Extra, ExtraStore};
 pub use fault::{Faults, Faulty};
 pub use file::FileStore;
 pub use key::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, BlockKey, Layout};

@@ -48,6 +48,7 @@ impl World<'_> {
             cache_large_writes: false,
             uploads: 4,
             downloads: 4,
+            deletes: 10,
             tries: 3,
             max_readahead_bytes: 0,
             prefetch: 0,

@@ -5,6 +5,7 @@
 use opendal::{Error, ErrorKind};
 
 use super::super::StoreError;
+use super::super::remote::status;
 
 /// Codes of a key that is not, or no longer, good.
 const BAD_KEYS: &[&str] = &["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"];
@@ -97,7 +98,7 @@ fn told(error: &Error, code: &str, status: &str) -> String {
 }
 
 /// An error and what caused it, without repetition.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(in super::super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
@@ -121,13 +122,6 @@ fn field(shown: &str, name: &str) -> Option<String> {
     let (_, rest) = rest.split_once(&format!(" {name}: \""))?;
     let end = rest.find("\", ").or_else(|| rest.find("\" }"))?;
     Some(rest[..end].replace("\\\"", "\"").replace("\\n", " "))
-}
-
-/// The status of the answer; the library shows it among what it noted of the request.
-fn status(error: &Error) -> Option<String> {
-    let shown = error.to_string();
-    let (_, rest) = shown.split_once("response: Parts { status: ")?;
-    Some(rest.chars().take_while(char::is_ascii_digit).collect())
 }
 
 #[cfg(test)]

@@ -5,19 +5,18 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use opendal::services::S3;
-use opendal::{Buffer, HttpTransporter, Operator};
+use opendal::{HttpTransporter, Operator};
 use opendal_http_transport_reqwest::ReqwestTransport;
 use reqwest::Client;
 use tokio::sync::OnceCell;
 
+use super::super::remote::{self, aside};
 use super::super::{Local, ObjectInfo, Store, StoreError};
 use super::address::{Address, Flavour};
 use super::error::sorted;
 use super::{http, make};
-use crate::net::runtime;
 use crate::pages::Page;
 
 /// Name of JuiceFS's checksum among an object's metadata: CRC-32C in decimal.
@@ -63,15 +62,6 @@ struct Door {
 /// A bucket; clones share its connections, also across cores.
 #[derive(Clone)]
 pub struct S3Store(Arc<Door>);
-
-/// A page lent to the network.
-struct Lent(Page);
-
-impl AsRef<[u8]> for Lent {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
 
 impl S3Store {
     /// The bucket at `address`; objects that are put get `storage_class`, if it is not empty.
@@ -162,8 +152,7 @@ impl Door {
     async fn put(&self, key: &str, body: Vec<Page>) -> Result<(), StoreError> {
         let checksum =
             self.bucket.address.checksums.then(|| checksum(body.iter().map(|page| &**page)));
-        let body: Vec<Bytes> = body.into_iter().map(|page| Bytes::from_owner(Lent(page))).collect();
-        let request = self.operator().await?.write_with(key, Buffer::from(body));
+        let request = self.operator().await?.write_with(key, remote::lent(body));
         let mut request = request.content_type("application/octet-stream");
         if let Some(checksum) = checksum {
             request = request.user_metadata([(CHECKSUM.to_owned(), checksum)]);
@@ -184,29 +173,14 @@ impl Door {
         key: &str,
         offset: u64,
         len: usize,
-        mut into: Vec<u8>,
+        into: Vec<u8>,
     ) -> Result<(Vec<u8>, bool), StoreError> {
-        let failed = |error: &opendal::Error| sorted(error, key);
-        let reader = self.operator().await?.reader(key).await.map_err(|error| failed(&error))?;
-        into.clear();
-        let range = offset..offset.saturating_add(len as u64);
-        let read = reader.read_into(&mut into, range).await;
-        let length = reader.metadata().map(opendal::Metadata::content_length);
-        match read {
-            Ok(_) => {}
-            Err(error) if error.kind() == opendal::ErrorKind::RangeNotSatisfied => {
-                return Ok((Vec::new(), true));
-            }
-            // The library wants all of a range to be there; here it may reach beyond the end.
-            Err(_) if length == Some(offset + into.len() as u64) && into.len() < len => {}
-            Err(error) => return Err(failed(&error)),
-        }
-        if into.len() > len {
-            let text = format!("{} does not know ranges of bytes", self.bucket.address);
-            return Err(StoreError::Refused(text));
-        }
-        let Some(metadata) = reader.metadata() else { return Ok((into, true)) };
-        let whole = offset == 0 && length == Some(into.len() as u64);
+        let operator = self.operator().await?;
+        let (into, metadata) = remote::read(operator, key, offset, len, into)
+            .await
+            .map_err(|error| sorted(&error, key))?;
+        let Some(metadata) = metadata else { return Ok((into, true)) };
+        let whole = offset == 0 && metadata.content_length() == into.len() as u64;
         let told = metadata.user_metadata().and_then(|named| named.get(CHECKSUM));
         let sound = match told.and_then(|told| told.parse::<u32>().ok()) {
             Some(told) if whole && self.bucket.address.checksums => {
@@ -258,15 +232,7 @@ impl Door {
         let mut lister = request.await.map_err(|error| sorted(&error, prefix))?;
         while let Some(entry) = lister.next().await {
             let entry = entry.map_err(|error| sorted(&error, prefix))?;
-            let metadata = entry.metadata();
-            if entry.path().ends_with('/') {
-                continue;
-            }
-            found.push(ObjectInfo {
-                key: entry.path().to_owned(),
-                len_bytes: metadata.content_length(),
-                mtime: metadata.last_modified().map_or(0, |time| time.into_inner().as_second()),
-            });
+            found.extend(remote::listed(&entry));
             if found.len() == limit {
                 break;
             }
@@ -311,18 +277,6 @@ pub(super) async fn region_of(
             "there is no bucket {bucket} on AWS; make it, or correct --bucket"
         ))),
         (None, status) => Err(unknown(format!("AWS answers {status} without naming it"))),
-    }
-}
-
-/// Run a request on the network's threads.
-async fn aside<T: Send + 'static>(
-    request: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-) -> Result<T, StoreError> {
-    match runtime::run(request).await {
-        Ok(answer) => answer,
-        Err(runtime::Broken) => {
-            Err(StoreError::Unavailable("a request broke off; the log tells why".to_owned()))
-        }
     }
 }
 
