@@ -14,7 +14,7 @@ import time
 import urllib.request
 
 from . import loader, volume
-from .rig import check, run
+from .rig import FIXTURES, check, run
 
 SECRET = "a secret that must not be seen"
 MOTO = "moto[s3,server]==5.2.5"
@@ -226,6 +226,7 @@ def s3(rig):
             time.sleep(0.5)
         rig.umount(point)
         _tiers(rig, bucket)
+        _encrypted(rig, bucket)
         _other_words(rig, bucket)
         return "%d + %d files equal after cold remounts and a server that was away for 4 s" % (len(sums), len(loaded))
     finally:
@@ -298,6 +299,27 @@ def _tiers(rig, bucket):
     done = rig.call("mount", "-d", url, point, ok=False, timeout=60)
     check(done.returncode == 3 and "tags of objects" in done.stdout, "a tag: %d %r" % (done.returncode, done.stdout))
     rig.umount(rig.mount(url, "--read-only", where="mnt-tiers"))
+
+
+def _encrypted(rig, bucket):
+    """An encrypted volume in a bucket: equal after a cold remount, and nothing of it in the clear."""
+    url, mark = rig.meta_url(), b"words that nobody else may read " * 100
+    rig.call("format", "--trash-days", "0", "--storage", "minio", "--bucket", bucket.url(), "--access-key", "AK", "--secret-key", SECRET,
+             "--block-size", "64K", "--encrypt-rsa-key", os.path.join(FIXTURES, "keys", "plain1.pem"), url, "sealed")
+    point = rig.mount(url, where="mnt-sealed")
+    before = set(bucket.keys())
+    with open(os.path.join(point, "mark"), "wb") as out:
+        out.write(mark)
+    objects = [bucket.object(key)[1] for key in set(bucket.keys()) - before]
+    # The length of the wrapped key, of the nonce, both, and a tag.
+    check([len(body) for body in objects] == [len(mark) + 3 + 256 + 12 + 16], "objects of %s bytes" % list(map(len, objects)))
+    check(mark[:32] not in objects[0] and objects[0][:3] == b"\x01\x00\x0c", "the object is not sealed")
+    sums = _tree(os.path.join(point, "tree"), 43, 60)
+    point = rig.remount(point, url)
+    check(not _wrong(os.path.join(point, "tree"), sums), "the tree differs after a cold remount")
+    with open(os.path.join(point, "mark"), "rb") as source:
+        check(source.read() == mark, "the mark differs after a cold remount")
+    rig.umount(point)
 
 
 def _other_words(rig, bucket):
