@@ -523,6 +523,9 @@ pub struct StoreArgs {
     /// Objects fetched at a time.
     #[arg(long, value_name = "COUNT", value_parser = at_least_one, default_value = "200", help_heading = STORE)]
     pub max_downloads: usize,
+    /// Objects removed at a time; 0 removes none, they stay for garbage collection.
+    #[arg(long, value_name = "COUNT", default_value = "10", help_heading = STORE)]
+    pub max_deletes: usize,
     /// Retries of a failed request, spread over as long as JuiceFS takes for as many: 385 s for 10.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 10, help_heading = STORE)]
     pub io_retries: u32,

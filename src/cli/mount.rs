@@ -199,6 +199,7 @@ fn cache_plan(asked: &MountArgs) -> Result<CachePlan, Failure> {
         prefetch: *prefetch,
         uploads: asked.store.max_uploads,
         downloads: asked.store.max_downloads,
+        deletes: asked.store.max_deletes,
         tries: asked.store.io_retries,
     })
 }

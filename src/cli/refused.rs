@@ -16,7 +16,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("upload-hours", WRITE_BACK),
     ("max-stage-write", WRITE_BACK),
     ("tag", LATER),
-    ("max-deletes", LATER),
     (
         "backup-meta",
         "is not built: this client never writes metadata backups; the official client does",

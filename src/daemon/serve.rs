@@ -52,6 +52,8 @@ pub struct CachePlan {
     pub uploads: usize,
     /// Objects fetched at a time (`--max-downloads`).
     pub downloads: usize,
+    /// Objects removed at a time (`--max-deletes`); 0 for none at all.
+    pub deletes: usize,
     /// Tries of a request (`--io-retries`).
     pub tries: u32,
 }
@@ -122,6 +124,7 @@ impl Server {
             cache_large_writes: plan.cache.large_writes,
             uploads: plan.cache.uploads,
             downloads: plan.cache.downloads,
+            deletes: plan.cache.deletes,
             tries: plan.cache.tries,
             max_readahead_bytes: readahead_bytes(&plan.cache, block_bytes),
             prefetch: plan.cache.prefetch,
@@ -141,7 +144,7 @@ impl Server {
     fn floors(&self) -> (Rc<Meta>, Rc<Data>) {
         let meta = Meta::new(self.engines.engine(), Arc::clone(&self.meta));
         let slices = Rc::clone(&meta) as Rc<_>;
-        let data = Data::new(slices, self.stores.store(), Arc::clone(&self.data));
+        let data = Data::with_tiers(slices, self.stores.tiers(), Arc::clone(&self.data));
         (meta, data)
     }
 
@@ -301,6 +304,7 @@ mod tests {
             prefetch: 0,
             uploads: 1,
             downloads: 1,
+            deletes: 1,
             tries: 1,
         };
         let told = |asked, memory, block| readahead_bytes(&plan(asked, memory), block);

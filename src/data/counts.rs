@@ -3,7 +3,7 @@
 use super::Data;
 use crate::metrics::Count;
 use crate::metrics::spread::{OBJECTS, Spread, SpreadSum};
-use crate::object::StoreError;
+use crate::object::{Store, StoreError};
 use crate::pages::{PAGE_BYTES, Page};
 use crate::stage::CacheStats;
 
@@ -71,10 +71,15 @@ impl Data {
         }
     }
 
-    pub(super) async fn put_object(&self, name: String, body: Vec<Page>) -> Result<(), StoreError> {
+    pub(super) async fn put_object(
+        &self,
+        store: &dyn Store,
+        name: String,
+        body: Vec<Page>,
+    ) -> Result<(), StoreError> {
         let len_bytes: usize = body.iter().map(|page| page.len()).sum();
         let begun = self.counts.put.begin();
-        let done = self.store.put(name, body).await;
+        let done = store.put(name, body).await;
         self.counts.put.end(begun);
         self.counted(done)?;
         self.counts.put_bytes.add(len_bytes as u64);
@@ -83,7 +88,7 @@ impl Data {
 
     pub(super) async fn delete_object(&self, name: String) -> Result<(), StoreError> {
         let begun = self.counts.delete.begin();
-        let done = self.store.delete(name).await;
+        let done = self.stores.base().delete(name).await;
         self.counts.delete.end(begun);
         self.counted(done)
     }

@@ -141,6 +141,8 @@ pub enum NodeField {
     Parent(Ino),
     /// Access and default ACL ids.
     Acl(u32, u32),
+    /// Storage tier.
+    Tier(u8),
 }
 
 /// Slices that a compaction replaced, put aside for as long as the trash keeps things.

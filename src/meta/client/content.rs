@@ -155,6 +155,10 @@ impl Slices for Meta {
         Box::pin(self.next_id(&self.shared.slices, Counter::NextChunk, SLICE_BATCH))
     }
 
+    fn tier(&self, ino: Ino) -> Local<'_, Result<u8, MetaError>> {
+        Box::pin(async move { Ok(self.node(ino).await?.tier) })
+    }
+
     fn chunk(&self, ino: Ino, chunk: u32) -> Local<'_, Result<Vec<SliceRecord>, MetaError>> {
         Box::pin(async move {
             match self

@@ -117,6 +117,12 @@ impl Meta {
         self.shared.trash_days.store(days, Ordering::Release);
     }
 
+    /// The volume's limits from now on, in bytes and inodes; 0 for none.
+    pub fn set_limits(&self, capacity: u64, inode_limit: u64) {
+        let mut rules = self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        (rules.capacity, rules.inode_limit) = (capacity, inode_limit);
+    }
+
     /// The engine, for commands that read more than a file system does.
     pub fn engine(&self) -> &dyn Engine {
         &*self.engine

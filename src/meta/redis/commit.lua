@@ -201,7 +201,7 @@ local function patch(key, links, times, atime, length, skip_s, skip_ns)
   put(key, head .. times .. sub(record, 48))
 end
 
--- Ranges of a record: offset, length, bytes each; offset 255 is the type.
+-- Ranges of a record: offset, length, bytes each; offset 255 is the type, 254 the tier, which has no place of its own.
 local function ranges_hold(record, ranges)
   local at, stop = 1, #ranges
   while at < stop do
@@ -209,6 +209,10 @@ local function ranges_hold(record, ranges)
     if offset == 255 then
       local kind = byte(record, 2)
       if kind < first * 16 or kind >= first * 16 + 16 then return false end
+    elseif offset == 254 then
+      -- Lists of access control stand before it; with neither a record has 72 bytes, with both 81.
+      local tier = (#record == 73 or #record == 81) and byte(record, -2) or 0
+      if tier ~= first then return false end
     else
       local there = sub(record, offset + 1, offset + length)
       if offset == 71 and #record < 79 then there = string.rep('\0', 8) end

@@ -27,6 +27,8 @@ mod at {
     pub const LENGTH: u8 = 51;
     pub const PARENT: u8 = 63;
     pub const ACL: u8 = 71;
+    /// Stands for the tier, whose place depends on others.
+    pub const TIER: u8 = 254;
     /// Stands for the type alone.
     pub const KIND: u8 = 255;
 }
@@ -104,6 +106,7 @@ fn fields(seen: &[NodeField]) -> Vec<u8> {
             NodeField::Nlink(nlink) => range(&mut ranges, at::NLINK, &nlink.to_be_bytes()),
             NodeField::Length(length) => range(&mut ranges, at::LENGTH, &length.to_be_bytes()),
             NodeField::Parent(parent) => range(&mut ranges, at::PARENT, &parent.0.to_be_bytes()),
+            NodeField::Tier(tier) => range(&mut ranges, at::TIER, &[tier]),
             NodeField::Acl(access, default) => range(&mut ranges, at::ACL, &acl((access, default))),
         }
     }

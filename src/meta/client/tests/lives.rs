@@ -477,3 +477,31 @@ fn everything_adds_up() {
 fn everything_adds_up_with_a_trash() {
     (1..=4).for_each(|seed| live(seed, 1));
 }
+
+#[test]
+fn new_nodes_are_in_the_tier_that_their_directory_is_in_by_then() {
+    on_each_engine(async |meta| {
+        let dir = meta.create(Ino::ROOT, b"d", &new(FileType::Dir), ROOT).await.unwrap().ino;
+        let before = meta.create(dir, b"before", &new(FileType::File), ROOT).await.unwrap();
+        let engine = meta.engine();
+        // What another client does; here it is not known. With lists of access control the byte
+        // stands elsewhere.
+        for (number, (tier, acl)) in [(2, 0), (3, 7), (0, 7), (1, 0)].into_iter().enumerate() {
+            let found = engine.fetch(&[Key::Node(dir)]).await.unwrap();
+            let [Value::Node(Some(node))] = &found[..] else { panic!("a node was asked for") };
+            let node = Attr { tier, access_acl: acl, ..node.clone() };
+            let mutations = vec![Mutation::PutNode(dir, node)];
+            engine.commit(Commit { mutations, ..Commit::default() }).await.unwrap();
+            for kind in [FileType::File, FileType::Dir, FileType::Symlink] {
+                let name = format!("{number}-{kind:?}");
+                let target = (kind == FileType::Symlink).then(|| Box::from(*b"x"));
+                let wanted = NewNode { target, ..new(kind) };
+                let made = meta.create(dir, name.as_bytes(), &wanted, ROOT).await.unwrap();
+                assert_eq!(made.attr.tier, tier, "{name}");
+                assert_eq!(meta.tier(made.ino).await.unwrap(), tier, "{name}");
+            }
+        }
+        assert_eq!(meta.tier(before.ino).await.unwrap(), 0, "those that are there stay");
+        assert_eq!(errno(meta.tier(Ino(999)).await), Errno::NOENT);
+    });
+}
