@@ -9,7 +9,8 @@ use foldhash::fast::RandomState;
 
 use super::finding::{Finding, Findings};
 use super::slices::{Slices, Unused};
-use crate::meta::{Counter, DirEntry, Row};
+use crate::limits::ANCESTORS_MAX;
+use crate::meta::{Counter, DirEntry, DirQuota, Row};
 use crate::object::{BlockKey, Layout};
 use crate::types::{Attr, FileType, Ino, SliceId, charged_bytes, child_stats};
 
@@ -61,6 +62,8 @@ pub struct Census {
     /// Of inodes and directories: names found, and links that the table of parents counts.
     links: Table<(Ino, Ino), (u32, i64)>,
     slices: Slices,
+    /// Quotas of directories, and the space and inodes found below those.
+    quotas: Table<Ino, (DirQuota, [i64; 2])>,
     findings: Findings,
     used_space: i64,
     total_inodes: i64,
@@ -79,6 +82,7 @@ impl Census {
             queued: HashSet::default(),
             links: Table::default(),
             slices: Slices::default(),
+            quotas: Table::default(),
             findings: Findings::default(),
             used_space: 0,
             total_inodes: 0,
@@ -101,6 +105,9 @@ impl Census {
             }
             Row::Parent(ino, dir, links) => self.links.entry((ino, dir)).or_default().1 = links,
             Row::DirStats(dir, stats) => self.stats(dir, stats),
+            Row::DirQuota(dir, quota) => {
+                self.quotas.insert(dir, (quota, [0; 2]));
+            }
             Row::Chunk(ino, index, records) => {
                 let there = self.nodes.contains_key(&ino);
                 if !there && !self.queued.contains(&ino) {
@@ -204,6 +211,7 @@ impl Census {
         if self.shape.parents_apart {
             self.judge_links();
         }
+        self.judge_quotas();
         self.slices.judge(self.shape.unkept_slice_ref, &mut self.findings);
         for (counter, kept) in counters {
             let (counter, kept) = (*counter, *kept);
@@ -247,6 +255,36 @@ impl Census {
             wrong.push(Finding::DirStats { dir: ino, kept: None, counted });
         }
         wrong.into_iter().for_each(|finding| self.findings.add(finding));
+    }
+
+    /// Each directory's names count for the quotas of itself and of all above it.
+    fn judge_quotas(&mut self) {
+        if !self.shape.dir_stats || self.quotas.is_empty() {
+            return;
+        }
+        for (dir, Dir { sums: [_, space, inodes], .. }) in &self.dirs {
+            let mut at = *dir;
+            for _ in 0..ANCESTORS_MAX {
+                if let Some((_, [counted_space, counted_inodes])) = self.quotas.get_mut(&at) {
+                    *counted_space += space;
+                    *counted_inodes += inodes;
+                }
+                match self.nodes.get(&at) {
+                    Some(node) if at != Ino::ROOT && !at.is_trash() => at = node.parent,
+                    _ => break,
+                }
+            }
+        }
+        let mut quotas: Vec<_> = self.quotas.iter().map(|(dir, both)| (*dir, *both)).collect();
+        quotas.sort_unstable_by_key(|(dir, _)| *dir);
+        for (dir, (quota, counted)) in quotas {
+            let kept = [quota.used_space, quota.used_inodes];
+            // One that a removed directory leaves behind holds for nobody.
+            let is_dir = self.nodes.get(&dir).is_some_and(|node| node.kind == FileType::Dir);
+            if is_dir && kept != counted {
+                self.findings.add(Finding::QuotaUsage { dir, kept, counted });
+            }
+        }
     }
 
     fn judge_links(&mut self) {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::meta::{Counter, DirEntry, Mutation, Row};
+use crate::meta::{Counter, DirEntry, DirQuota, Mutation, Row};
 use crate::object::Layout;
 use crate::types::{Attr, FileType, Ino, SliceRecord, Time, charged_bytes};
 
@@ -165,6 +165,34 @@ fn names_and_nodes_that_do_not_meet_are_found_and_never_guessed() {
     let found = findings(&facts);
     assert_eq!((found.len(), found[0].weight()), (1, Weight::Damage));
     assert_eq!(mend(&found[0]), None, "which names a file had cannot be told");
+}
+
+#[test]
+fn a_quota_counts_all_that_is_below_its_directory() {
+    let [root, inner, file] = [Ino::ROOT, Ino(2), Ino(3)];
+    let with = |dir: Ino, used_space, used_inodes| {
+        let facts = small();
+        let mut census = Census::new(shape());
+        facts.nodes.iter().for_each(|(ino, attr)| census.row(Row::Node(*ino, attr.clone())));
+        facts.names.iter().for_each(|(dir, entries)| census.names(*dir, entries));
+        facts.stats.iter().for_each(|(dir, stats)| census.row(Row::DirStats(*dir, *stats)));
+        let quota = DirQuota { used_space, used_inodes, ..DirQuota::default() };
+        (0..2).for_each(|_| census.row(Row::DirQuota(dir, quota)));
+        census.judge(&[]);
+        let mut told = census.finish().told;
+        told.retain(|finding| finding.word() == "quota-usage");
+        told
+    };
+    // A directory, a file of 25 pages in it, a file of one page beside it.
+    assert_eq!(with(root, 27 * 4096, 3), []);
+    assert_eq!(with(inner, 25 * 4096, 1), []);
+    assert_eq!(with(file, 7, 7), [], "only directories have quotas that hold");
+    assert_eq!(with(Ino(99), 7, 7), []);
+    let wrong = with(inner, 24 * 4096, 3);
+    let (kept, counted) = ([24 * 4096, 3], [25 * 4096, 1]);
+    assert_eq!(wrong, [Finding::QuotaUsage { dir: inner, kept, counted }]);
+    assert_eq!(wrong[0].weight(), Weight::Derived);
+    assert_eq!(mend(&wrong[0]).unwrap().mutations, [Mutation::AddQuota(inner, 4096, -2)]);
 }
 
 #[test]

@@ -96,9 +96,6 @@ impl SecretKey {
 /// Keys whose values nobody is shown.
 const HIDDEN: &[&str] = &["SecretKey", "SessionToken", "EncryptKey"];
 
-/// What directories with quotas are refused for.
-pub const DIR_QUOTAS: &str = "quotas of directories";
-
 /// Why a volume is not mounted, with what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {

@@ -70,9 +70,10 @@ pub struct Checked {
 /// The tables, in the order in which the census takes them, with what they are called.
 const BEFORE_NAMES: [(Table, &str); 3] =
     [(Table::Nodes, "nodes"), (Table::Sustained, "open files"), (Table::Queued, "deleted files")];
-const AFTER_NAMES: [(Table, &str); 5] = [
+const AFTER_NAMES: [(Table, &str); 6] = [
     (Table::Parents, "parents"),
     (Table::DirStats, "statistics"),
+    (Table::DirQuotas, "quotas"),
     (Table::Chunks, "chunks"),
     (Table::Delayed, "replaced slices"),
     (Table::SliceRefs, "references"),

@@ -58,6 +58,7 @@ pub(super) fn rules_of(setting: &Setting) -> Rules {
         capacity: setting.capacity(),
         inode_limit: setting.inodes(),
         acl: setting.acl(),
+        dir_quotas: setting.dir_stats(),
         ..Rules::default()
     }
 }

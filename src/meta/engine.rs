@@ -171,9 +171,6 @@ pub trait Engine {
     /// Store a rule of access control under an id of its own, not 0, also where there is one like it.
     fn add_acl_rule(&self, rule: Rule) -> Local<'_, Result<u32, EngineError>>;
 
-    /// Whether directories have quotas.
-    fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>>;
-
     /// What `doctor` tells of it.
     fn describe(&self) -> Local<'_, Result<Description, EngineError>>;
 }

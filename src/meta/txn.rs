@@ -58,6 +58,8 @@ pub enum Key {
     Plocks(Ino),
     /// The rule of access control that has this id.
     Acl(u32),
+    /// The quota of a directory.
+    DirQuota(Ino),
 }
 
 /// The answer to a [`Key`], of the same name. Absent things are `None`, empty or zero.
@@ -93,6 +95,8 @@ pub enum Value {
     Plocks(Vec<Plock>),
     /// For `Acl`.
     Acl(Option<Rule>),
+    /// For `DirQuota`.
+    DirQuota(Option<DirQuota>),
 }
 
 /// Who holds a lock: a session and the kernel's owner number.
@@ -120,6 +124,30 @@ pub struct Plock {
     pub owner: LockOwner,
     /// Packed records, sorted by start, as JuiceFS stores them.
     pub records: Box<[u8]>,
+}
+
+/// A directory's quota, and what is below the directory, without itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DirQuota {
+    /// Limit in bytes; none where it is not above zero.
+    pub max_space: i64,
+    /// Limit in inodes; none where it is not above zero.
+    pub max_inodes: i64,
+    /// Bytes charged, for a file with several names once for each.
+    pub used_space: i64,
+    /// Names.
+    pub used_inodes: i64,
+}
+
+impl DirQuota {
+    /// Whether so many bytes and inodes more stay inside it; what does not add is always inside.
+    pub fn takes(&self, space: i64, inodes: i64) -> bool {
+        let fits = |used: i64, more: i64, max: i64| {
+            max <= 0 || more <= 0 || used.saturating_add(more) <= max
+        };
+        fits(self.used_space, space, self.max_space)
+            && fits(self.used_inodes, inodes, self.max_inodes)
+    }
 }
 
 /// A field of a node that a plan relied on, with the value it saw.
@@ -188,6 +216,11 @@ pub enum Expect {
         /// Limit of the volume in inodes, 0 for none.
         inode_limit: u64,
     },
+    /// The directories that name a hard-linked inode are exactly these, with the number of its
+    /// names in each.
+    ParentsAre(Ino, Vec<(Ino, i64)>),
+    /// Adding this many bytes and inodes stays inside the directory's quota, if it has one.
+    QuotaRoom(Ino, i64, i64),
 }
 
 /// Attributes that move without a condition: sums, and the later of two times.
@@ -305,6 +338,10 @@ pub enum Mutation {
     CountGrowth(Ino, i64, i64),
     /// Forget a directory's statistics and quota.
     DelDirStats(Ino),
+    /// Move what a directory's quota counts, if it has one: space, inodes.
+    AddQuota(Ino, i64, i64),
+    /// Give a directory a quota, as `juicefs quota set` does; nothing that a mount is asked for does.
+    PutQuota(Ino, DirQuota),
     /// Write (`Some`) or drop (`None`) one holder of a BSD lock.
     SetFlock(Ino, LockOwner, Option<bool>),
     /// Write or drop one holder's POSIX lock records.

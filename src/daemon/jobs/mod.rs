@@ -96,12 +96,15 @@ pub fn begin(floors: &Floors, duties: &Duties, info: String) {
     }
 }
 
-/// Say forever that this client lives.
+/// Say forever that this client lives, and look at the quotas.
 async fn beat(meta: Rc<Meta>, duties: Duties, info: String) {
     loop {
         uring::sleep(duties.heartbeat).await;
         if let Err(error) = meta.heartbeat(info.clone(), duties.lifetime_s()).await {
             tracing::warn!(%error, "no heartbeat this time");
+        }
+        if let Err(error) = meta.load_quotas().await {
+            tracing::warn!(%error, "quotas that others set are not seen this time");
         }
     }
 }

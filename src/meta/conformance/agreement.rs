@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use super::{dir, file, get, name, node};
 use crate::meta::engine::{Engine, Session};
 use crate::meta::txn::{
-    Commit, Counter, Delayed, Expect, Flock, Key, LockOwner, Mutation, NodeField, Outcome, Patch,
-    Plock, SetNode, Value,
+    Commit, Counter, Delayed, DirQuota, Expect, Flock, Key, LockOwner, Mutation, NodeField,
+    Outcome, Patch, Plock, SetNode, Value,
 };
 use crate::stdx::Chance;
 use crate::types::{Attr, FileType, Ino, Name, SliceId, SliceRecord, Time};
@@ -347,6 +347,7 @@ impl Life {
         let capacity = if self.one_in(2) { 0 } else { used.max(0) as u64 + 4096 };
         let inode_limit = self.pick(&[0, 0, 50]);
         commit.expects.push(Expect::Room { space, inodes, capacity, inode_limit });
+        self.quotas(engine, commit).await;
         let ino = self.pick(&NODES);
         let sid = 1 + self.chance.below(3);
         commit.mutations.extend([
@@ -364,6 +365,31 @@ impl Life {
                 commit.expects.push(Expect::Delayed(delayed.clone()));
                 Mutation::DelDelayed(delayed)
             }
+        });
+    }
+
+    async fn quotas(&mut self, engine: &dyn Engine, commit: &mut Commit) {
+        let (dir, linked) = (self.pick(&DIRS), self.pick(&LINKED));
+        let number = |of: &mut Self| of.chance.below(40) as i64 * 4096 - 40_960;
+        let (space, inodes) = (number(self), number(self));
+        if self.one_in(2) {
+            commit.expects.push(Expect::QuotaRoom(dir, space, inodes));
+        }
+        if self.one_in(2) {
+            let Value::Parents(mut parents) = get(engine, Key::Parents(linked)).await else {
+                panic!("parents were asked for")
+            };
+            if self.one_in(8) {
+                parents.push((Ino(699), 1));
+            }
+            commit.expects.push(Expect::ParentsAre(linked, parents));
+        }
+        commit.mutations.push(if self.one_in(3) {
+            let [max_space, max_inodes] = [number(self), number(self)];
+            let [used_space, used_inodes] = [number(self), number(self)];
+            Mutation::PutQuota(dir, DirQuota { max_space, max_inodes, used_space, used_inodes })
+        } else {
+            Mutation::AddQuota(dir, space, inodes)
         });
     }
 
@@ -444,6 +470,7 @@ impl Life {
         let mut keys = Vec::new();
         for dir in DIRS {
             keys.push(Key::DirLen(dir));
+            keys.push(Key::DirQuota(dir));
             for name in [names(&NAMES), names(&LINK_NAMES)].concat() {
                 keys.push(Key::Entry(dir, name.clone()));
                 keys.push(Key::EntryNode(dir, name));

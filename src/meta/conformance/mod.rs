@@ -35,7 +35,6 @@ pub(super) async fn formats(engine: &dyn Engine) {
     assert_eq!(engine.load_setting().await.unwrap().unwrap(), "{}");
     assert_eq!(node(engine, Ino::ROOT).await, Some(dir()));
     assert!(!engine.describe().await.unwrap().text.is_empty());
-    assert!(!engine.has_dir_quotas().await.unwrap());
 }
 
 /// All promises, on a volume that was just formatted; inodes from 100 on are used.

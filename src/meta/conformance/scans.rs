@@ -3,7 +3,7 @@
 use super::{change, file, name};
 use crate::meta::engine::Engine;
 use crate::meta::scan::{Row, Table};
-use crate::meta::txn::{Delayed, Mutation};
+use crate::meta::txn::{Delayed, DirQuota, Mutation};
 use crate::types::{Attr, FileType, Ino, SliceRecord};
 
 const FIRST: u64 = 600;
@@ -35,13 +35,14 @@ pub(super) async fn check(engine: &dyn Engine) {
 /// All rows of all tables.
 struct Tables(Vec<(Table, Vec<Row>)>);
 
-const ALL: [Table; 9] = [
+const ALL: [Table; 10] = [
     Table::Nodes,
     Table::Dirs,
     Table::Chunks,
     Table::SliceRefs,
     Table::Parents,
     Table::DirStats,
+    Table::DirQuotas,
     Table::Sustained,
     Table::Queued,
     Table::Delayed,
@@ -85,6 +86,11 @@ fn record(ino: Ino) -> SliceRecord {
     SliceRecord { pos: ino.0 as u32, id, size: 50, off: 3, len: 40 }
 }
 
+fn quota(ino: Ino) -> DirQuota {
+    let max_space = if ino.0.is_multiple_of(2) { -1 } else { i64::MAX };
+    DirQuota { max_space, max_inodes: 0, used_space: -4096, used_inodes: ino.0 as i64 }
+}
+
 fn delayed(ino: Ino) -> Delayed {
     Delayed { by: ino.0 + 100_000, at: 5, slices: vec![(ino.0, 9), (ino.0 + 1, 8)] }
 }
@@ -102,6 +108,7 @@ fn made() -> Vec<Mutation> {
             Mutation::AddParent(ino, Ino(10), 1),
             Mutation::InitDirStats(ino),
             Mutation::AddDirStats(ino, 5, 4096, 2),
+            Mutation::PutQuota(ino, quota(ino)),
             Mutation::PutSustained(SID + ino.0 % 2, ino),
             Mutation::QueueFile(ino, 77, 1000),
             Mutation::PutDelayed(delayed(ino)),
@@ -128,6 +135,7 @@ fn wanted(table: Table, unkept: i64) -> Vec<Row> {
         ],
         Table::Parents => vec![Row::Parent(ino, Ino(9), 2), Row::Parent(ino, Ino(10), 1)],
         Table::DirStats => vec![Row::DirStats(ino, [5, 4096, 2])],
+        Table::DirQuotas => vec![Row::DirQuota(ino, quota(ino))],
         Table::Sustained => vec![Row::Sustained(SID + ino.0 % 2, ino)],
         Table::Queued => vec![Row::Queued(ino, 77)],
         Table::Delayed => vec![Row::Delayed(delayed(ino))],

@@ -49,6 +49,13 @@ impl Volume {
                 fits(Counter::UsedSpace, *space, *capacity)
                     && fits(Counter::TotalInodes, *inodes, *inode_limit)
             }
+            Expect::ParentsAre(ino, parents) => {
+                let held = self.parents.get(ino).into_iter().flatten();
+                held.map(|(dir, links)| (*dir, *links)).eq(parents.iter().copied())
+            }
+            Expect::QuotaRoom(dir, space, inodes) => {
+                self.quotas.get(dir).is_none_or(|quota| quota.takes(*space, *inodes))
+            }
         }
     }
 
@@ -160,7 +167,17 @@ impl Volume {
                 self.add_dir_stats(dir, [length, space, inodes]);
             }
             Mutation::CountGrowth(ino, length, space) => self.count_growth(ino, length, space),
+            Mutation::AddQuota(dir, space, inodes) => {
+                if let Some(quota) = self.quotas.get_mut(&dir) {
+                    quota.used_space += space;
+                    quota.used_inodes += inodes;
+                }
+            }
+            Mutation::PutQuota(dir, quota) => {
+                self.quotas.insert(dir, quota);
+            }
             Mutation::DelDirStats(dir) => {
+                self.quotas.remove(&dir);
                 let Some(found) = self.dirs.get_mut(&dir) else { return };
                 found.stats = None;
                 if found.is_empty() {

@@ -34,6 +34,7 @@ impl Volume {
                 let counted = self.dirs.iter().filter(|(_, dir)| dir.stats.is_some());
                 Box::new(counted.map(|(ino, _)| ino.0))
             }
+            Table::DirQuotas => Box::new(self.quotas.keys().map(|ino| ino.0)),
             Table::Chunks => Box::new(self.chunks.keys().map(|ino| ino.0)),
             Table::SliceRefs => Box::new(self.slice_refs.keys().copied()),
             Table::Parents => Box::new(self.parents.keys().map(|ino| ino.0)),
@@ -52,6 +53,7 @@ impl Volume {
             Table::DirStats => {
                 self.dirs[&ino].stats.into_iter().map(|stats| Row::DirStats(ino, stats)).collect()
             }
+            Table::DirQuotas => vec![Row::DirQuota(ino, self.quotas[&ino])],
             Table::Chunks => {
                 let lists = self.chunks[&ino].iter();
                 lists.map(|(index, records)| Row::Chunk(ino, *index, records.clone())).collect()

@@ -174,10 +174,6 @@ impl Engine for RedisEngine {
         Box::pin(async move { acl::add(&self.link, &rule).await })
     }
 
-    fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>> {
-        Box::pin(session::has_dir_quotas(&self.link))
-    }
-
     fn describe(&self) -> Local<'_, Result<Description, EngineError>> {
         Box::pin(session::describe(&self.link))
     }

@@ -5,7 +5,7 @@
 
 use super::keys;
 use super::words::Words;
-use crate::meta::record::{encode_delayed, encode_entry, encode_node, encode_slice};
+use crate::meta::record::{encode_delayed, encode_entry, encode_limits, encode_node, encode_slice};
 use crate::meta::txn::{
     Commit, Counter, Expect, Flock, LockOwner, Mutation, NodeField, Patch, Plock, SetNode,
 };
@@ -164,6 +164,23 @@ fn expect(words: &mut Words, index: usize, expectation: &Expect) {
                 words.add(keys::owner(*owner)).add(records);
             });
         }
+        Expect::ParentsAre(ino, parents) => {
+            begin("parents", keys::parents(*ino));
+            words.number(parents.len());
+            parents.iter().for_each(|(dir, links)| {
+                words.number(dir).number(links);
+            });
+        }
+        Expect::QuotaRoom(..) | Expect::Room { .. } => room(words, index, expectation),
+    }
+}
+
+/// Limits of the volume or of a directory.
+fn room(words: &mut Words, index: usize, expectation: &Expect) {
+    match expectation {
+        Expect::QuotaRoom(dir, space, inodes) => {
+            words.add("quota").number(index).number(dir).number(space).number(inodes);
+        }
         Expect::Room { space, inodes, capacity, inode_limit } => {
             let limits = [
                 (Counter::UsedSpace, *space, *capacity),
@@ -176,6 +193,7 @@ fn expect(words: &mut Words, index: usize, expectation: &Expect) {
                 }
             }
         }
+        _ => unreachable!("only limits come here"),
     }
 }
 
@@ -369,6 +387,17 @@ fn aside(words: &mut Words, mutation: &Mutation) {
         Mutation::CountGrowth(ino, length, space) => {
             words.add("grow").add(keys::node(*ino));
             words.number(length >> 32).number(length & 0xffff_ffff).number(space);
+        }
+        Mutation::AddQuota(ino, space, inodes) => {
+            words.add("quota").number(ino).number(space).number(inodes);
+        }
+        Mutation::PutQuota(ino, quota) => {
+            let dir = ino.to_string();
+            let limits = encode_limits([quota.max_space, quota.max_inodes]);
+            let [name, space, inodes] = keys::DIR_QUOTAS;
+            call(words, &[b"HSET", name.as_bytes(), dir.as_bytes(), &limits]);
+            text(words, "HSET", space, &[&dir, &quota.used_space.to_string()]);
+            text(words, "HSET", inodes, &[&dir, &quota.used_inodes.to_string()]);
         }
         Mutation::DelDirStats(ino) => {
             words.add("recount").number(ino);

@@ -125,6 +125,10 @@ impl<'a> Batch<'a> {
                 fits(Counter::UsedSpace, *space, *capacity)?
                     && fits(Counter::TotalInodes, *inodes, *inode_limit)?
             }
+            Expect::ParentsAre(ino, parents) => rows::parents(base, *ino)? == *parents,
+            Expect::QuotaRoom(dir, space, inodes) => {
+                rows::dir_quota(base, *dir)?.is_none_or(|quota| quota.takes(*space, *inodes))
+            }
         })
     }
 
@@ -333,6 +337,24 @@ fn aside(base: &Connection, mutation: &Mutation) -> Result<()> {
             run(base, "DELETE FROM jfs_dir_stats WHERE inode = ?", params![ino.0 as i64])?;
             run(base, "DELETE FROM jfs_dir_quota WHERE inode = ?", params![ino.0 as i64])
         }
+        Mutation::AddQuota(ino, space, inodes) => run(
+            base,
+            "UPDATE jfs_dir_quota SET used_space = used_space + ?2, used_inodes = used_inodes + ?3 \
+             WHERE inode = ?1",
+            params![ino.0 as i64, space, inodes],
+        ),
+        Mutation::PutQuota(ino, quota) => run(
+            base,
+            "INSERT OR REPLACE INTO jfs_dir_quota (inode, max_space, max_inodes, used_space, used_inodes) \
+             VALUES (?, ?, ?, ?, ?)",
+            params![
+                ino.0 as i64,
+                quota.max_space,
+                quota.max_inodes,
+                quota.used_space,
+                quota.used_inodes
+            ],
+        ),
         _ => lock(base, mutation),
     }
 }

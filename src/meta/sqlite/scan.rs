@@ -21,6 +21,11 @@ fn words(table: Table) -> Option<(String, &'static str, &'static str)> {
         Table::DirStats => {
             (plain("inode, data_length, used_space, used_inodes"), "jfs_dir_stats", "inode")
         }
+        Table::DirQuotas => (
+            plain("inode, max_space, max_inodes, used_space, used_inodes"),
+            "jfs_dir_quota",
+            "inode",
+        ),
         Table::Sustained => (plain("id, sid, inode"), "jfs_sustained", "id"),
         Table::Queued => (plain("inode, length"), "jfs_delfile", "inode"),
         Table::Delayed => (plain("chunkid, deleted, slices"), "jfs_delslices", "chunkid"),
@@ -65,6 +70,7 @@ fn typed(table: Table, row: &Columns<'_>) -> Result<Row> {
         Table::SliceRefs => Row::SliceRef(id(0)?, row.get(1)?, row.get(2)?),
         Table::Parents => unreachable!("SQL has no table of parents"),
         Table::DirStats => Row::DirStats(Ino(id(0)?), [row.get(1)?, row.get(2)?, row.get(3)?]),
+        Table::DirQuotas => Row::DirQuota(Ino(id(0)?), rows::quota_at(row, 1)?),
         Table::Sustained => Row::Sustained(id(1)?, Ino(id(2)?)),
         Table::Queued => Row::Queued(Ino(id(0)?), id(1)?),
         Table::Delayed => {

@@ -1,7 +1,7 @@
 //! Random operations of two mounts, and after each the whole volume counted again.
 //!
 //! Owns no rule: an operation may be refused as POSIX likes, but what is stored must add up, in
-//! names, links, parents, space, directory statistics and references to slices.
+//! names, links, parents, space, directory statistics, quotas and references to slices.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +14,8 @@ use crate::meta::plan::content::{KEEP_SIZE, PUNCH_HOLE};
 use crate::meta::plan::counted;
 use crate::meta::plan::remove::Removed;
 use crate::meta::plan::rename::{EXCHANGE, NO_REPLACE};
+use crate::meta::scan::{Row, Table};
+use crate::meta::txn::DirQuota;
 use crate::stdx::Chance;
 use crate::types::{CHUNK_BYTES, Name, SliceId};
 
@@ -38,18 +40,24 @@ struct Life {
     waiting: BTreeMap<Ino, u64>,
     made: BTreeSet<Ino>,
     slices: BTreeMap<SliceId, u32>,
+    /// Directories get quotas.
+    limited: bool,
+    /// Operations that a quota refused.
+    refused: Cell<usize>,
 }
 
 /// A mount that remembers nothing yet.
 async fn mount(base: &MemBase, trash_days: u64) -> Rc<Meta> {
-    let shared = MetaShared::new(Ino::ROOT, false, trash_days, Rules::default());
+    let rules = Rules { dir_quotas: true, ..Rules::default() };
+    let shared = MetaShared::new(Ino::ROOT, false, trash_days, rules);
     let meta = Meta::new(base.engine(), shared);
+    meta.load_quotas().await.unwrap();
     meta.open_session("{}".into(), 60).await.unwrap();
     meta
 }
 
 impl Life {
-    async fn begin(seed: u64, trash_days: u64) -> Self {
+    async fn begin(seed: u64, trash_days: u64, limited: bool) -> Self {
         let base = MemBase::new();
         let trash = Attr { mode: 0o555, ..root() };
         let init = vec![(Ino::ROOT, root()), (Ino::TRASH, trash)];
@@ -66,6 +74,8 @@ impl Life {
             waiting: BTreeMap::new(),
             made: BTreeSet::new(),
             slices: BTreeMap::new(),
+            limited,
+            refused: Cell::default(),
         }
     }
 
@@ -84,6 +94,9 @@ impl Life {
             Ok(Some((ino, attr))) => assert_eq!(self.stored(*ino).await.as_ref(), Some(attr)),
             Ok(None) => {}
             Err(error) => {
+                if matches!(error, MetaError::Posix(Errno::DQUOT)) {
+                    self.refused.set(self.refused.get() + 1);
+                }
                 let again = operation(&*mount(&self.base, self.trash_days).await).await;
                 assert_eq!(again.unwrap_err().to_string(), error.to_string());
             }
@@ -155,6 +168,9 @@ impl Life {
     async fn step(&mut self) -> String {
         let names = self.names().await;
         self.turn = self.below(2);
+        if self.limited && self.below(8) == 0 {
+            return self.limit(&names).await;
+        }
         let text = match self.below(20) {
             0..=4 => self.create(&names).await,
             5..=7 => self.remove(&names).await,
@@ -180,6 +196,66 @@ impl Life {
             _ => self.open_and_close(&names).await,
         };
         format!("{}: {text}", self.turn)
+    }
+
+    /// A directory gets a quota, with what is below it counted, and the mounts hear of it.
+    async fn limit(&mut self, names: &[Named]) -> String {
+        let inside = |(_, _, kind, ino): &Named| {
+            let kept = self.paths(names, *ino).last() == Some(&Ino::ROOT);
+            (*kind == FileType::Dir && kept).then_some(*ino)
+        };
+        let dirs: Vec<_> = [Ino::ROOT].into_iter().chain(names.iter().filter_map(inside)).collect();
+        let dir = self.pick(&dirs);
+        let [used_space, used_inodes] = self.below_of(names, dir).await;
+        let space = self.chance.below(4 * CHUNK_BYTES) as i64;
+        let max_space = self.pick(&[-1, 0, used_space.max(1), used_space + space]);
+        let max_inodes = self.pick(&[-1, 0, used_inodes.max(1), used_inodes + 4]);
+        let quota = DirQuota { max_space, max_inodes, used_space, used_inodes };
+        let mutations = vec![Mutation::PutQuota(dir, quota)];
+        let put = Commit { mutations, ..Commit::default() };
+        self.base.engine().commit(put).await.unwrap();
+        for mount in &self.mounts {
+            mount.load_quotas().await.unwrap();
+        }
+        format!("{dir} gets {quota:?}")
+    }
+
+    /// The directories above a node that has one parent, the nearest first.
+    fn paths(&self, names: &[Named], ino: Ino) -> Vec<Ino> {
+        let (mut path, mut at) = (Vec::new(), ino);
+        while let Some((dir, ..)) = names.iter().find(|(.., named)| *named == at) {
+            at = *dir;
+            path.push(at);
+        }
+        path
+    }
+
+    /// Space and inodes of all names below a directory.
+    async fn below_of(&self, names: &[Named], top: Ino) -> [i64; 2] {
+        let mut sums = [0; 2];
+        for (dir, _, _, ino) in names {
+            if *dir == top || self.paths(names, *dir).contains(&top) {
+                let (_, space, inodes) = counted(&self.stored(*ino).await.unwrap());
+                sums = [sums[0] + space, sums[1] + inodes];
+            }
+        }
+        sums
+    }
+
+    /// Quotas count what is below their directories, and nothing has grown beyond one.
+    async fn quotas(&self, names: &[Named], when: &str) {
+        let page = self.base.engine().scan(Table::DirQuotas, 0, 1000).await.unwrap();
+        assert!(self.limited || page.rows.is_empty());
+        for row in page.rows {
+            let Row::DirQuota(dir, quota) = row else { panic!("quotas were asked for") };
+            let counted = self.below_of(names, dir).await;
+            assert_eq!([quota.used_space, quota.used_inodes], counted, "quota of {dir}, {when}");
+            assert!(quota.max_space <= 0 || quota.used_space <= quota.max_space, "{dir}, {when}");
+            assert!(
+                quota.max_inodes <= 0 || quota.used_inodes <= quota.max_inodes,
+                "{dir}, {when}"
+            );
+        }
     }
 
     async fn create(&mut self, names: &[Named]) -> String {
@@ -369,6 +445,7 @@ impl Life {
         for ino in [Ino::ROOT].iter().chain(dirs_of.keys()) {
             self.directory(*ino, &names, when).await;
         }
+        self.quotas(&names, when).await;
         self.data(when).await;
     }
 
@@ -454,9 +531,10 @@ fn told<T>(done: &Result<T, MetaError>) -> &'static str {
     }
 }
 
-fn live(seed: u64, trash_days: u64) {
+/// How many operations a quota has refused.
+fn live(seed: u64, trash_days: u64, limited: bool) -> usize {
     block_on(async {
-        let mut life = Life::begin(seed, trash_days).await;
+        let mut life = Life::begin(seed, trash_days, limited).await;
         let mut story = std::collections::VecDeque::new();
         for number in 0..STEPS {
             if story.len() == 8 {
@@ -465,15 +543,22 @@ fn live(seed: u64, trash_days: u64) {
             story.push_back(life.step().await);
             life.recount(&format!("seed {seed}, step {number}: {story:#?}")).await;
         }
-    });
+        life.refused.get()
+    })
 }
 
 #[test]
 fn everything_adds_up() {
-    (1..=4).for_each(|seed| live(seed, 0));
+    (1..=4).for_each(|seed| assert_eq!(live(seed, 0, false), 0));
 }
 
 #[test]
 fn everything_adds_up_with_a_trash() {
-    (1..=4).for_each(|seed| live(seed, 1));
+    (1..=4).for_each(|seed| assert_eq!(live(seed, 1, false), 0));
+}
+
+#[test]
+fn everything_adds_up_with_quotas() {
+    let refused: usize = (1..=6).map(|seed| live(seed, seed % 2, true)).sum();
+    assert!(refused > 20, "quotas refused {refused} operations");
 }
