@@ -1,13 +1,18 @@
-"""Quotas of directories: kept exactly through names of every fate, never exceeded, shown by df, checked and mended."""
+"""Quotas of directories, users and groups: kept exactly through names of every fate, never exceeded, shown by df, checked
+and mended."""
 import errno
+import json
 import os
 import random
 import sqlite3
+import subprocess
 import time
 
 from . import loader
 from .fsck import _found
+from .kept import _setting
 from .rig import check, errno_of
+from .volumes import loaded
 
 PAGE = 4096
 
@@ -36,6 +41,19 @@ class Quotas:
         else:
             self._sql("INSERT OR REPLACE INTO jfs_dir_quota (inode, max_space, max_inodes, used_space, used_inodes) VALUES (?, ?, ?, ?, ?)",
                       ino, space, inodes, *used)
+
+    def owned(self, kind, number):
+        """Inodes that a user or group owns."""
+        if self.redis:
+            return int(self.redis.call("HGET", kind + "QuotaUsedInodes", str(number)))
+        return self._sql("SELECT used_inodes FROM jfs_user_group_quota WHERE qtype = ? AND qkey = ?", ("", "user", "group").index(kind), number)[0][0]
+
+    def miscount(self, number):
+        """A user's quota counts one page more."""
+        if self.redis:
+            self.redis.call("HINCRBY", "userQuotaUsedSpace", str(number), str(PAGE))
+        else:
+            self._sql("UPDATE jfs_user_group_quota SET used_space = used_space + ? WHERE qtype = 1 AND qkey = ?", PAGE, number)
 
     def used(self, ino):
         if self.redis:
@@ -86,12 +104,13 @@ def _mix(chance, tops, steps):
     for _ in range(steps):
         here, there = (os.path.join(chance.choice(folders), "n%d" % chance.randrange(9)) for _ in range(2))
         tree, place = (os.path.join(chance.choice(tops), chance.choice("xy")) for _ in range(2))
+        owner, group = chance.choice((0, 1001, 1002)), chance.choice((0, 2001))
         size, at = chance.randrange(40000), chance.randrange(90000)
         actions = {
             "write": lambda: _write(here, size), "append": lambda: _write(here, size, at), "cut": lambda: os.truncate(here, at),
             "move": lambda: os.rename(here, there), "link": lambda: os.link(here, there), "replace": lambda: _replace(here),
             "unlink": lambda: os.unlink(here), "rmdir": lambda: os.rmdir(here), "mkdir": lambda: os.mkdir(here),
-            "symlink": lambda: os.symlink("somewhere", here), "tree": lambda: os.rename(tree, place), "pages": lambda: _pages(here, there),
+            "symlink": lambda: os.symlink("somewhere", here), "give": lambda: os.lchown(here, owner, group), "tree": lambda: os.rename(tree, place), "pages": lambda: _pages(here, there),
         }
         for folder in folders:
             errno_of(lambda: os.mkdir(folder))
@@ -139,6 +158,7 @@ def _checked(rig, url, quotas, inos):
     quotas.set(inos["a"], -1, -1, (right[0] + PAGE, right[1] - 1))
     code, words = _found(rig, url)
     check((code, words) == (4, ["quota-usage"]), "a wrong quota is %s" % words)
+    quotas.miscount(1001)
     _found(rig, url, "--repair")
     check(_found(rig, url) == (0, []) and quotas.used(inos["a"]) == right, "a repair sets %r, not %r" % (quotas.used(inos["a"]), right))
 
@@ -169,9 +189,38 @@ def _below(rig, url, point, quotas, inos):
     _same(quotas, point, inos, "through a mount of a part")
 
 
+def _files(folder, user, group):
+    """How many files a user of a group can make in a folder."""
+    words = "i=0; while echo x 2>/dev/null > %d-%d-$i; do i=$((i+1)); done; echo $i" % (user, group)
+    return int(subprocess.run(("sh", "-c", words), cwd=folder, user=user, group=group, extra_groups=[], capture_output=True, check=True).stdout)
+
+
+def _fixture(rig):
+    """Quotas that the real client set and counted hold, and are counted on."""
+    url, _bucket = loaded(rig, "quota-acl")
+    quotas, point = Quotas(rig, url), rig.mount(url, where="mnt-fixture")
+    check(errno_of(lambda: _write(os.path.join(point, "quota-full", "fourth"), 1)) == errno.EDQUOT, "a fourth file in quota-full")
+    own = os.path.join(point, "own")
+    os.mkdir(own)
+    os.chmod(own, 0o777)
+    check((quotas.owned("user", 1001), quotas.owned("group", 2001)) == (4, 2), "the fixture counts otherwise")
+    made = _files(own, 1001, 1001), _files(own, 1002, 2001)
+    check(made == (16, 8), "a user of 4 of 20, a group of 2 of 10 makes %r" % (made,))
+    for number in range(5):
+        os.chown(os.path.join(own, "1001-1001-%d" % number), 1003, -1)
+    check((quotas.owned("user", 1001), quotas.owned("user", 1003)) == (15, 5), "files that are given away stay")
+    os.truncate(os.path.join(own, "1001-1001-9"), 100000)
+    os.unlink(os.path.join(own, "1002-2001-0"))
+    check((_files(own, 1001, 1002), _files(own, 1003, 2001)) == (5, 1), "what was given away makes no room")
+    rig.umount(point)
+    check(_found(rig, url) == (0, []), "the fixture is no more whole: %s" % (_found(rig, url),))
+
+
 def quota(rig):
     url = rig.volume()
     quotas = Quotas(rig, url)
+    setting = json.loads(_setting(rig, url))
+    _setting(rig, url, json.dumps({**setting, "UserGroupQuota": True}))
     point = rig.mount(url, "--heartbeat", "1s")
     names = ("a", "a/b", "c", "tight")
     for name in names:
@@ -195,4 +244,5 @@ def quota(rig):
     _below(rig, url, point, quotas, inos)
     rig.umount(point)
     _checked(rig, url, quotas, inos)
-    return "%d ways refused, %d of 480 random steps of two mounts refused, quotas as recounted" % (no, refused)
+    _fixture(rig)
+    return "%d ways refused, %d of 480 random steps of two mounts refused, quotas as recounted; those of the real client hold" % (no, refused)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::meta::Counter;
+use crate::meta::{Counter, Holder};
 use crate::types::{FileType, Ino, Name, SliceId};
 
 /// Findings that are told one by one; beyond, they are counted.
@@ -101,10 +101,10 @@ pub enum Finding {
         /// As counted.
         counted: [i64; 3],
     },
-    /// A quota counts other than what is below its directory.
+    /// A quota counts other than what there is.
     QuotaUsage {
-        /// The directory.
-        dir: Ino,
+        /// Whose it is.
+        holder: Holder,
         /// Space and inodes as they are kept.
         kept: [i64; 2],
         /// As counted.
@@ -253,6 +253,14 @@ fn counter_words(counter: Counter) -> (&'static str, &'static str) {
     (name, if least { "should be at least" } else { "counted" })
 }
 
+fn holder_words(holder: Holder) -> String {
+    match holder {
+        Holder::Dir(dir) => format!("directory {dir}"),
+        Holder::User(uid) => format!("user {uid}"),
+        Holder::Group(gid) => format!("group {gid}"),
+    }
+}
+
 fn kind_word(kind: FileType) -> &'static str {
     match kind {
         FileType::File => "file",
@@ -313,11 +321,9 @@ impl fmt::Display for Finding {
             Self::DirStats { dir, kept: None, counted } => {
                 write!(f, "directory {dir}: has no statistics, counted {counted:?}")
             }
-            Self::QuotaUsage { dir, kept, counted } => {
-                write!(
-                    f,
-                    "directory {dir}: its quota says {kept:?} (space, inodes), not {counted:?}"
-                )
+            Self::QuotaUsage { holder, kept, counted } => {
+                let holder = holder_words(*holder);
+                write!(f, "the quota of {holder} says {kept:?} (space, inodes), not {counted:?}")
             }
             Self::StrayChunk { ino, index } => {
                 write!(f, "chunk {index} of inode {ino} is left, the inode is gone")

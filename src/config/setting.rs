@@ -392,6 +392,11 @@ impl Setting {
         self.flag("DirStats")
     }
 
+    /// Whether what users and groups own is counted and limited.
+    pub fn owner_quotas(&self) -> bool {
+        self.flag("UserGroupQuota")
+    }
+
     /// Whether this client may serve the volume.
     ///
     /// # Errors
@@ -413,9 +418,6 @@ impl Setting {
         }
         if self.flag("ChangeLog") && !read_only {
             return Err(Refusal::OnlyReadable("the change log of the volume"));
-        }
-        if self.flag("UserGroupQuota") && !read_only {
-            return Err(Refusal::OnlyReadable("user and group quotas"));
         }
         Ok(())
     }
@@ -504,8 +506,8 @@ mod tests {
         assert!(many.check(true).unwrap_err().to_string().contains("256 shards"));
         assert!(reason("refuse-changelog").contains("change log"));
         assert_eq!(fixture("refuse-changelog").check(true), Ok(()));
-        assert!(reason("quota-acl").contains("user and group quotas"));
-        assert!(fixture("quota-acl").acl() && fixture("quota-acl").check(true) == Ok(()));
+        assert!(fixture("quota-acl").acl() && fixture("quota-acl").owner_quotas());
+        assert_eq!(fixture("quota-acl").check(false), Ok(()));
         assert!(matches!(Setting::parse("{}"), Err(Refusal::NotAVolume(_))));
     }
 

@@ -3,7 +3,7 @@
 use super::dispatch::Vfs;
 use super::error::Done;
 use super::op::{Reply, StatfsReply};
-use crate::meta::{DirQuota, Usage};
+use crate::meta::{Quota, Usage};
 use crate::types::Ino;
 
 impl Vfs {
@@ -15,7 +15,7 @@ impl Vfs {
 
 /// The volume's figures, or with quotas those of the nearest one: what it counts, and what all of
 /// them leave.
-fn figures(usage: Usage, quotas: &[DirQuota]) -> StatfsReply {
+fn figures(usage: Usage, quotas: &[Quota]) -> StatfsReply {
     let volume = StatfsReply {
         total_bytes: usage.total_bytes(),
         free_bytes: usage.total_bytes() - usage.space,
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn the_nearest_quota_is_what_there_is_and_every_quota_leaves_less() {
         let volume = Usage { space: 50 << 20, inodes: 100, capacity: 100 << 20, inode_limit: 0 };
-        let quota = |max_space, max_inodes, used_space, used_inodes| DirQuota {
+        let quota = |max_space, max_inodes, used_space, used_inodes| Quota {
             max_space,
             max_inodes,
             used_space,

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use jfs_uring::meta::{Commit, DirQuota, Mutation};
+use jfs_uring::meta::{Commit, Holder, Mutation, Quota};
 use jfs_uring::object::{Retried, StoreError};
 use jfs_uring::types::Ino;
 use jfs_uring::uring;
@@ -126,8 +126,8 @@ fn a_quota_holds_for_all_that_is_below_its_directory() {
         let m = volume.mount(VfsConfig::default()).await;
         let dir = m.mkdir(Ino::ROOT, b"d").await;
         let below = m.mkdir(dir, b"below").await;
-        let quota = DirQuota { max_space: 16384, max_inodes: 3, used_space: 4096, used_inodes: 1 };
-        let set = Mutation::PutQuota(dir, quota);
+        let quota = Quota { max_space: 16384, max_inodes: 3, used_space: 4096, used_inodes: 1 };
+        let set = Mutation::PutQuota(Holder::Dir(dir), quota);
         let set = Commit { mutations: vec![set], ..Commit::default() };
         m.meta.engine().commit(set).await.expect("committed");
         m.meta.load_quotas().await.expect("quotas");

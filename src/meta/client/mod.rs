@@ -207,9 +207,9 @@ impl Meta {
             };
             let Some(mut commit) = commit else { return Ok((result, Vec::new())) };
             let mut guessed = guessed;
-            if let Some(quotas) = self.shared.quotas.dirs() {
+            if let Some(watched) = self.shared.quotas.watched() {
                 // In a box, for most volumes have none.
-                guessed |= Box::pin(self.charge(&quotas, &mut commit, first)).await?;
+                guessed |= Box::pin(self.charge(&watched, &mut commit, first)).await?;
             }
             // Only these are final; whatever else moved is planned for again.
             let finals: Vec<Option<Errno>> = commit.expects.iter().map(final_refusal).collect();

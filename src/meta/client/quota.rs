@@ -1,7 +1,8 @@
-//! Quotas of directories: which there are, and what a commit means for them.
+//! Quotas: which there are, and what a commit means for them.
 //!
-//! Owns the list of directories that have one, as of the last look, and where directories are.
-//! What follows from that is `plan::quota`'s. A volume without quotas costs a look at a flag.
+//! Owns the list of directories that have one, as of the last look, where directories are, and whose
+//! nodes are. What follows from that is `plan::quota`'s. A volume without quotas costs a look at a
+//! flag.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,20 +15,36 @@ use rustix::io::Errno;
 use super::{Meta, Usage};
 use crate::limits::{ANCESTORS_MAX, QUOTAS_MAX, QUOTAS_PAGE};
 use crate::meta::engine::EngineError;
-use crate::meta::plan::counted;
-use crate::meta::plan::quota::{Growth, Move, Moves, Uprooted, charge};
+use crate::meta::plan::quota::{
+    Change, Growth, Move, Moves, Uprooted, above, charge, given, owned, owners,
+};
+use crate::meta::plan::{Rules, counted};
 use crate::meta::scan::{Row, Table};
 use crate::meta::slices::MetaError;
-use crate::meta::txn::{Commit, DirQuota, Expect, Key, NodeField, Value};
+use crate::meta::txn::{Commit, Expect, Holder, Key, NodeField, Quota, Value};
 use crate::types::{Attr, FileType, Ino};
 
 type Dirs = HashSet<Ino, RandomState>;
 
-/// Directories that have a quota.
+/// What has a quota in a volume.
+#[derive(Clone, Default)]
+pub(super) struct Watched {
+    dirs: Arc<Dirs>,
+    /// Every user and every group has one.
+    owners: bool,
+}
+
+impl Watched {
+    fn is_empty(&self) -> bool {
+        self.dirs.is_empty() && !self.owners
+    }
+}
+
+/// It, as of the last look.
 #[derive(Default)]
 pub(super) struct Quotas {
     any: AtomicBool,
-    dirs: Mutex<Arc<Dirs>>,
+    watched: Mutex<Watched>,
 }
 
 impl Quotas {
@@ -35,17 +52,25 @@ impl Quotas {
         self.any.load(Ordering::Acquire)
     }
 
-    /// They, where there are any.
-    pub fn dirs(&self) -> Option<Arc<Dirs>> {
-        let held = || Arc::clone(&self.dirs.lock().unwrap_or_else(PoisonError::into_inner));
+    /// What has a quota, where anything has.
+    pub fn watched(&self) -> Option<Watched> {
+        let held = || self.watched.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.any().then(held)
     }
 
-    fn set(&self, dirs: Dirs) {
-        let any = !dirs.is_empty();
-        *self.dirs.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(dirs);
+    fn set(&self, watched: Watched) {
+        let any = !watched.is_empty();
+        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
         self.any.store(any, Ordering::Release);
     }
+}
+
+/// What a commit relies on and changes, as it is found out.
+#[derive(Default)]
+struct Bill {
+    relied: Vec<Expect>,
+    names: Vec<Move>,
+    changes: Vec<Change>,
 }
 
 /// Directories on the way up, each asked for once.
@@ -112,51 +137,113 @@ impl<'a> Climb<'a> {
         Ok(path)
     }
 
-    /// What the growth of a file means for the directories that name it.
+    /// What the growth of a file means for the directories that name it, and for its owner.
     async fn grown(
         &mut self,
         (ino, growth): (Ino, Growth),
-        commit: &mut Commit,
-    ) -> Result<Vec<Move>, MetaError> {
-        let Some(node) = self.node(ino).await?.cloned() else { return Ok(Vec::new()) };
+        watched: &Watched,
+        bill: &mut Bill,
+    ) -> Result<(), MetaError> {
+        let Some(node) = self.node(ino).await?.cloned() else { return Ok(()) };
         let mut relied = vec![NodeField::Nlink(node.nlink), NodeField::Parent(node.parent)];
         if let Growth::To(_) = growth {
             relied.push(NodeField::Length(node.length));
         }
-        commit.expects.insert(0, Expect::NodeFields(ino, relied));
         let space = growth.space(&node);
-        if node.nlink == 0 || space == 0 {
-            return Ok(Vec::new());
+        if watched.owners && space != 0 {
+            relied.extend([NodeField::Uid(node.uid), NodeField::Gid(node.gid)]);
+            bill.changes.extend(owners((node.uid, node.gid), (space, 0), true));
+        }
+        bill.relied.push(Expect::NodeFields(ino, relied));
+        if node.nlink == 0 || space == 0 || watched.dirs.is_empty() {
+            return Ok(());
         }
         if node.parent != Ino(0) {
-            return Ok(vec![(node.parent, space, 0)]);
+            bill.names.push((node.parent, space, 0));
+            return Ok(());
         }
         let found = self.meta.fetch(&[Key::Parents(ino)]).await?;
         let Some(Value::Parents(parents)) = found.into_iter().next() else {
             unreachable!("parents were asked for")
         };
-        let moves = parents.iter().map(|(dir, links)| (*dir, space * links, 0)).collect();
-        commit.expects.insert(0, Expect::ParentsAre(ino, parents));
-        Ok(moves)
+        bill.names.extend(parents.iter().map(|(dir, links)| (*dir, space * links, 0)));
+        bill.relied.push(Expect::ParentsAre(ino, parents));
+        Ok(())
+    }
+
+    /// What changes for owners and groups, other than by growth.
+    async fn owned(&mut self, moves: &Moves, bill: &mut Bill) -> Result<(), MetaError> {
+        for node in &moves.made {
+            bill.changes.extend(owners((node.uid, node.gid), owned(node), true));
+        }
+        let relied = |node: &Attr| {
+            vec![NodeField::Uid(node.uid), NodeField::Gid(node.gid), NodeField::Length(node.length)]
+        };
+        for ino in &moves.gone {
+            let Some(node) = self.node(*ino).await? else { continue };
+            let (space, inodes) = owned(node);
+            bill.changes.extend(owners((node.uid, node.gid), (-space, -inodes), true));
+            bill.relied.push(Expect::NodeFields(*ino, relied(node)));
+        }
+        // Nobody counts the root.
+        for one in moves.given.iter().filter(|one| one.ino != Ino::ROOT) {
+            let Some(node) = self.node(one.ino).await? else { continue };
+            bill.changes.extend(given(node, *one));
+            bill.relied.push(Expect::NodeFields(one.ino, relied(node)));
+        }
+        Ok(())
+    }
+
+    /// What names that move mean for the directories above.
+    async fn directories(
+        &mut self,
+        trees: &[Uprooted],
+        dirs: &Dirs,
+        bill: &mut Bill,
+    ) -> Result<(), MetaError> {
+        let mut paths = BTreeMap::new();
+        for (dir, ..) in &bill.names {
+            if !paths.contains_key(dir) {
+                paths.insert(*dir, self.path(*dir).await?);
+            }
+        }
+        for Uprooted { dir, from, to } in trees {
+            let limited = |at: &Ino| {
+                let path = paths.get(at).into_iter().flatten();
+                path.filter(|above| dirs.contains(*above)).collect::<Vec<_>>()
+            };
+            if limited(from) != limited(to) {
+                let (space, inodes) = self.meta.below(*dir).await?;
+                bill.names.extend([(*from, -space, -inodes), (*to, space, inodes)]);
+            }
+        }
+        let (placed, changes) = above(&bill.names, &paths, |dir| dirs.contains(&dir));
+        bill.relied.extend(placed);
+        bill.changes.extend(changes);
+        Ok(())
     }
 }
 
 impl Meta {
-    /// Look which directories have a quota; so at the beginning of a mount, and again with every
-    /// heartbeat. Quotas that others set or delete are heeded from then on.
+    /// Look what has a quota; so at the beginning of a mount, and again with every heartbeat. Quotas
+    /// of directories that others set or delete are heeded from then on.
     ///
     /// # Errors
     /// When the engine fails, or there are more than are held.
     pub async fn load_quotas(&self) -> Result<(), MetaError> {
-        if !self.shared.rules().dir_quotas {
-            return Ok(());
-        }
+        let Rules { dir_quotas, owner_quotas, .. } = self.shared.rules();
+        let dirs = if dir_quotas { self.limited_dirs().await? } else { Dirs::default() };
+        self.shared.quotas.set(Watched { dirs: Arc::new(dirs), owners: owner_quotas });
+        Ok(())
+    }
+
+    async fn limited_dirs(&self) -> Result<Dirs, MetaError> {
         let (mut dirs, mut from) = (Dirs::default(), 0);
         loop {
             let page = self.engine.scan(Table::DirQuotas, from, QUOTAS_PAGE).await?;
             for row in page.rows {
                 match row {
-                    Row::DirQuota(dir, _) => drop(dirs.insert(dir)),
+                    Row::Quota(Holder::Dir(dir), _) => drop(dirs.insert(dir)),
                     Row::Damaged { key, reason } => {
                         tracing::warn!(
                             "a quota in {key} cannot be read and does not hold: {reason}"
@@ -171,42 +258,31 @@ impl Meta {
             }
             match page.next {
                 Some(next) => from = next,
-                None => break,
+                None => return Ok(dirs),
             }
         }
-        self.shared.quotas.set(dirs);
-        Ok(())
     }
 
     /// Add to a commit what quotas ask for; whether that rests on a guess.
     pub(super) async fn charge(
         &self,
-        quotas: &Dirs,
+        watched: &Watched,
         commit: &mut Commit,
         may_guess: bool,
     ) -> Result<bool, MetaError> {
-        let Moves { mut names, files, trees } = Moves::of(commit);
+        let mut moves = Moves::of(commit);
         let mut climb = Climb::new(self, may_guess);
-        for file in files {
-            names.extend(climb.grown(file, commit).await?);
+        let mut bill = Bill { names: std::mem::take(&mut moves.names), ..Bill::default() };
+        for file in &moves.files {
+            climb.grown(*file, watched, &mut bill).await?;
         }
-        let mut paths = BTreeMap::new();
-        for (dir, ..) in &names {
-            if !paths.contains_key(dir) {
-                paths.insert(*dir, climb.path(*dir).await?);
-            }
+        if watched.owners {
+            climb.owned(&moves, &mut bill).await?;
         }
-        for Uprooted { dir, from, to } in trees {
-            let limited = |at: &Ino| {
-                let path = paths.get(at).into_iter().flatten();
-                path.filter(|above| quotas.contains(*above)).collect::<Vec<_>>()
-            };
-            if limited(&from) != limited(&to) {
-                let (space, inodes) = self.below(dir).await?;
-                names.extend([(from, -space, -inodes), (to, space, inodes)]);
-            }
+        if !watched.dirs.is_empty() {
+            climb.directories(&moves.trees, &watched.dirs, &mut bill).await?;
         }
-        charge(commit, &names, &paths, |dir| quotas.contains(&dir));
+        charge(commit, bill.relied, &bill.changes);
         Ok(climb.guessed)
     }
 
@@ -228,16 +304,16 @@ impl Meta {
     }
 
     /// Usage of the volume, and the quotas that hold at a node, the nearest first.
-    pub async fn usage_at(&self, ino: Ino) -> Result<(Usage, Vec<DirQuota>), MetaError> {
-        let Some(quotas) = self.shared.quotas.dirs() else {
+    pub async fn usage_at(&self, ino: Ino) -> Result<(Usage, Vec<Quota>), MetaError> {
+        let Some(Watched { dirs, .. }) = self.shared.quotas.watched() else {
             return Ok((self.usage().await?, Vec::new()));
         };
         let path = Climb::new(self, true).path(self.real(ino)).await?;
-        let limited = path.into_iter().filter(|dir| quotas.contains(dir));
-        let keys: Vec<_> = limited.map(Key::DirQuota).collect();
+        let limited = path.into_iter().filter(|dir| dirs.contains(dir));
+        let keys: Vec<_> = limited.map(|dir| Key::Quota(Holder::Dir(dir))).collect();
         let found = self.asking(self.engine.fetch(&keys)).await?.into_iter();
         let held = found.filter_map(|value| match value {
-            Value::DirQuota(quota) => quota,
+            Value::Quota(quota) => quota,
             _ => None,
         });
         Ok((self.usage().await?, held.collect()))

@@ -10,14 +10,21 @@ use std::collections::BTreeMap;
 use super::{dir, file, get, name, node};
 use crate::meta::engine::{Engine, Session};
 use crate::meta::txn::{
-    Commit, Counter, Delayed, DirQuota, Expect, Flock, Key, LockOwner, Mutation, NodeField,
-    Outcome, Patch, Plock, SetNode, Value,
+    Commit, Counter, Delayed, Expect, Flock, Holder, Key, LockOwner, Mutation, NodeField, Outcome,
+    Patch, Plock, Quota, SetNode, Value,
 };
 use crate::stdx::Chance;
 use crate::types::{Attr, FileType, Ino, Name, SliceId, SliceRecord, Time};
 
 const DIRS: [Ino; 3] = [Ino::ROOT, Ino(600), Ino(601)];
 const NODES: [Ino; 6] = [Ino(600), Ino(601), Ino(610), Ino(611), Ino(612), Ino(613)];
+const HOLDERS: [Holder; 5] = [
+    Holder::Dir(Ino::ROOT),
+    Holder::Dir(Ino(600)),
+    Holder::Dir(Ino(601)),
+    Holder::User(0),
+    Holder::Group(u32::MAX),
+];
 /// Inodes that only ever have names as hard links do.
 const LINKED: [Ino; 2] = [Ino(620), Ino(621)];
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -369,11 +376,11 @@ impl Life {
     }
 
     async fn quotas(&mut self, engine: &dyn Engine, commit: &mut Commit) {
-        let (dir, linked) = (self.pick(&DIRS), self.pick(&LINKED));
+        let (holder, linked) = (self.pick(&HOLDERS), self.pick(&LINKED));
         let number = |of: &mut Self| of.chance.below(40) as i64 * 4096 - 40_960;
         let (space, inodes) = (number(self), number(self));
         if self.one_in(2) {
-            commit.expects.push(Expect::QuotaRoom(dir, space, inodes));
+            commit.expects.push(Expect::QuotaRoom(holder, space, inodes));
         }
         if self.one_in(2) {
             let Value::Parents(mut parents) = get(engine, Key::Parents(linked)).await else {
@@ -387,9 +394,9 @@ impl Life {
         commit.mutations.push(if self.one_in(3) {
             let [max_space, max_inodes] = [number(self), number(self)];
             let [used_space, used_inodes] = [number(self), number(self)];
-            Mutation::PutQuota(dir, DirQuota { max_space, max_inodes, used_space, used_inodes })
+            Mutation::PutQuota(holder, Quota { max_space, max_inodes, used_space, used_inodes })
         } else {
-            Mutation::AddQuota(dir, space, inodes)
+            Mutation::AddQuota(holder, space, inodes)
         });
     }
 
@@ -470,7 +477,6 @@ impl Life {
         let mut keys = Vec::new();
         for dir in DIRS {
             keys.push(Key::DirLen(dir));
-            keys.push(Key::DirQuota(dir));
             for name in [names(&NAMES), names(&LINK_NAMES)].concat() {
                 keys.push(Key::Entry(dir, name.clone()));
                 keys.push(Key::EntryNode(dir, name));
@@ -483,6 +489,7 @@ impl Life {
             keys.extend(names(&NAMES).into_iter().map(|name| Key::Xattr(ino, name)));
         }
         keys.extend(LINKED.map(Key::Parents));
+        keys.extend(HOLDERS.map(Key::Quota));
         keys.extend(self.refs.keys().map(|id| Key::SliceRef(*id, SIZE)));
         let counters = [
             Counter::UsedSpace,

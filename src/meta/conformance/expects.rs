@@ -3,7 +3,8 @@
 use super::{change, dir, fails, file, get, holds, name};
 use crate::meta::engine::Engine;
 use crate::meta::txn::{
-    Counter, DirQuota, Expect, Flock, Key, LockOwner, Mutation, NodeField, Plock, SetNode, Value,
+    Counter, Expect, Flock, Holder, Key, LockOwner, Mutation, NodeField, Plock, Quota, SetNode,
+    Value,
 };
 use crate::types::{Attr, FileType, Ino, SliceRecord};
 
@@ -29,7 +30,11 @@ pub(super) async fn check(engine: &dyn Engine) {
     locks(engine).await;
     room(engine).await;
     parents(engine).await;
-    quota_room(engine).await;
+    quota_room(engine, Holder::Dir(Ino(113))).await;
+    change(engine, vec![Mutation::DelDirStats(Ino(113))]).await;
+    holds(engine, Expect::QuotaRoom(Holder::Dir(Ino(113)), 0, 1)).await;
+    quota_room(engine, Holder::User(113)).await;
+    quota_room(engine, Holder::Group(114)).await;
 }
 
 async fn names(engine: &dyn Engine) {
@@ -234,11 +239,10 @@ async fn parents(engine: &dyn Engine) {
 }
 
 /// Limits that are not above zero are none, and what does not grow always fits.
-async fn quota_room(engine: &dyn Engine) {
-    let dir = Ino(113);
-    let room = |space, inodes| Expect::QuotaRoom(dir, space, inodes);
+async fn quota_room(engine: &dyn Engine, holder: Holder) {
+    let room = |space, inodes| Expect::QuotaRoom(holder, space, inodes);
     let put = |max_space, max_inodes, used_space, used_inodes| {
-        vec![Mutation::PutQuota(dir, DirQuota { max_space, max_inodes, used_space, used_inodes })]
+        vec![Mutation::PutQuota(holder, Quota { max_space, max_inodes, used_space, used_inodes })]
     };
     holds(engine, room(i64::MAX, i64::MAX)).await;
     let much = 1 << 50;
@@ -266,6 +270,4 @@ async fn quota_room(engine: &dyn Engine) {
     change(engine, put(-1, 5, 0, 5)).await;
     holds(engine, room(1 << 40, 0)).await;
     fails(engine, room(0, 1)).await;
-    change(engine, vec![Mutation::DelDirStats(dir)]).await;
-    holds(engine, room(0, 1)).await;
 }

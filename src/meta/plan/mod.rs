@@ -45,6 +45,8 @@ pub struct Rules {
     pub acl: bool,
     /// Quotas of directories hold: they need statistics of directories (`DirStats`).
     pub dir_quotas: bool,
+    /// So do those of users and groups (`UserGroupQuota`): whoever owns something has one.
+    pub owner_quotas: bool,
     /// Today's trash folder, when deletions go there.
     pub trash: Option<Ino>,
     /// Session id of this mount, 0 without one.

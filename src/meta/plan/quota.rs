@@ -1,13 +1,13 @@
-//! What a commit does to the quotas of directories above what it changes.
+//! What a commit does to quotas: of the directories above what it changes, of owners and groups.
 //!
-//! A quota counts what the statistics of all directories below it count together, so that every
-//! plan that moves statistics moves quotas, without a word about them. Owns which changes those are
-//! and what follows from them. Does not own where a directory is: whoever knows says so, and it
-//! becomes a condition.
+//! A directory's quota counts what the statistics of all directories below it count together, so
+//! that every plan that moves statistics moves quotas, without a word about them; that of a user or
+//! group counts nodes. Owns which changes those are and what follows from them. Does not own where a
+//! directory is, nor whose a node was: whoever knows says so, and it becomes a condition.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::meta::txn::{Commit, Expect, Mutation, NodeField};
+use crate::meta::txn::{Commit, Expect, Holder, Mutation, NodeField};
 use crate::types::{Attr, FileType, Ino, charged_bytes};
 
 /// How a file's space moves.
@@ -43,14 +43,25 @@ pub(in crate::meta) struct Uprooted {
 /// Space and inodes that come to what is in a directory.
 pub(in crate::meta) type Move = (Ino, i64, i64);
 
+/// A node that gets another owner or group, where there is a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::meta) struct Given {
+    pub ino: Ino,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+}
+
 /// What a commit moves.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::meta) struct Moves {
     pub names: Vec<Move>,
-    /// Each in all directories that name it.
+    /// Each in all directories that name it, and for its owner.
     pub files: Vec<(Ino, Growth)>,
     /// Their contents; that they leave one directory for another is among `names`.
     pub trees: Vec<Uprooted>,
+    pub made: Vec<Attr>,
+    pub gone: Vec<Ino>,
+    pub given: Vec<Given>,
 }
 
 impl Moves {
@@ -72,11 +83,66 @@ impl Moves {
                     let from = parent_before(commit, *dir).filter(|from| from != to);
                     moves.trees.extend(from.map(|from| Uprooted { dir: *dir, from, to: *to }));
                 }
+                Mutation::PutNode(_, attr) => moves.made.push(attr.clone()),
+                Mutation::DelNode(ino) => moves.gone.push(*ino),
+                Mutation::Set(ino, set) if set.uid.is_some() || set.gid.is_some() => {
+                    moves.given.push(Given { ino: *ino, uid: set.uid, gid: set.gid });
+                }
                 _ => {}
             }
         }
         moves
     }
+}
+
+/// What a quota's count moves by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::meta) struct Change {
+    pub holder: Holder,
+    pub space: i64,
+    pub inodes: i64,
+    /// It needs room. What is given to somebody does not: he is not asked.
+    pub needs_room: bool,
+}
+
+/// What the quotas of its owner and group count for a node: space, inodes. As the official client
+/// recounts them, files and directories only.
+pub(in crate::meta) fn owned(node: &Attr) -> (i64, i64) {
+    match node.kind {
+        FileType::File | FileType::Dir => (charged_bytes(node.kind, node.length), 1),
+        _ => (0, 0),
+    }
+}
+
+/// So much comes to a user and a group.
+pub(in crate::meta) fn owners(
+    (uid, gid): (u32, u32),
+    (space, inodes): (i64, i64),
+    needs_room: bool,
+) -> [Change; 2] {
+    [Holder::User(uid), Holder::Group(gid)].map(|holder| Change {
+        holder,
+        space,
+        inodes,
+        needs_room,
+    })
+}
+
+/// A node leaves its owner and group for those that it is given.
+pub(in crate::meta) fn given(node: &Attr, given: Given) -> Vec<Change> {
+    let (space, inodes) = owned(node);
+    let pairs = [
+        given.uid.map(|uid| [Holder::User(node.uid), Holder::User(uid)]),
+        given.gid.map(|gid| [Holder::Group(node.gid), Holder::Group(gid)]),
+    ];
+    let moved = pairs.into_iter().flatten().filter(|[old, new]| old != new);
+    let change = |holder, sign: i64| Change {
+        holder,
+        space: sign * space,
+        inodes: sign * inodes,
+        needs_room: false,
+    };
+    moved.flat_map(|[old, new]| [change(old, -1), change(new, 1)]).collect()
 }
 
 /// The parent that a commit relies on, of a directory that it gives another one. A new directory
@@ -93,32 +159,53 @@ fn parent_before(commit: &Commit, dir: Ino) -> Option<Ino> {
     })
 }
 
-/// Add what `moves` mean for quotas: they follow, and have room where they grow. `paths` are the
-/// directories from each that is moved in up to the root, which must still be above one another.
-pub(in crate::meta) fn charge(
-    commit: &mut Commit,
+/// The quotas that names moved in directories change, with the places of those: each is still below
+/// the next. `paths` are the directories from each that is moved in up to the root.
+pub(in crate::meta) fn above(
     moves: &[Move],
     paths: &BTreeMap<Ino, Vec<Ino>>,
     has_quota: impl Fn(Ino) -> bool,
-) {
-    let (mut places, mut sums) = (BTreeSet::new(), BTreeMap::<Ino, (i64, i64)>::new());
+) -> (Vec<Expect>, Vec<Change>) {
+    let (mut places, mut changes) = (BTreeSet::new(), Vec::new());
     for (dir, space, inodes) in moves {
         let path = paths.get(dir).map(Vec::as_slice).unwrap_or_default();
         places.extend(path.windows(2).map(|pair| (pair[0], pair[1])));
-        for above in path.iter().filter(|above| has_quota(**above)) {
-            let sum = sums.entry(*above).or_default();
-            *sum = (sum.0 + space, sum.1 + inodes);
-        }
+        let limited = path.iter().filter(|above| has_quota(**above));
+        changes.extend(limited.map(|above| Change {
+            holder: Holder::Dir(*above),
+            space: *space,
+            inodes: *inodes,
+            needs_room: true,
+        }));
     }
-    sums.retain(|_, sum| *sum != (0, 0));
     let placed = places
         .into_iter()
         .map(|(dir, parent)| Expect::NodeFields(dir, vec![NodeField::Parent(parent)]));
-    let grown = sums.iter().filter(|(_, (space, inodes))| *space > 0 || *inodes > 0);
-    let room = grown.map(|(dir, (space, inodes))| Expect::QuotaRoom(*dir, *space, *inodes));
+    (placed.collect(), changes)
+}
+
+/// Add conditions and changes of quotas: together they must have room.
+pub(in crate::meta) fn charge(commit: &mut Commit, relied: Vec<Expect>, changes: &[Change]) {
+    let (mut sums, mut grown) = (BTreeMap::new(), BTreeMap::new());
+    for Change { holder, space, inodes, needs_room } in changes {
+        let add = |sums: &mut BTreeMap<Holder, (i64, i64)>| {
+            let sum = sums.entry(*holder).or_default();
+            *sum = (sum.0 + space, sum.1 + inodes);
+        };
+        add(&mut sums);
+        if *needs_room {
+            add(&mut grown);
+        }
+    }
+    grown.retain(|_, (space, inodes)| *space > 0 || *inodes > 0);
+    let room = grown.iter();
+    let room = room.map(|(holder, (space, inodes))| Expect::QuotaRoom(*holder, *space, *inodes));
     // In front: what a plan expects last may be one with what it does.
-    commit.expects.splice(..0, placed.chain(room));
+    commit.expects.splice(..0, relied.into_iter().chain(room));
+    // Whoever owns something is counted, if only nothing for a symlink.
+    sums.retain(|holder, sum| !matches!(holder, Holder::Dir(_)) || *sum != (0, 0));
+    let follow = sums.iter();
     let follow =
-        sums.iter().map(|(dir, (space, inodes))| Mutation::AddQuota(*dir, *space, *inodes));
+        follow.map(|(holder, (space, inodes))| Mutation::AddQuota(*holder, *space, *inodes));
     commit.mutations.extend(follow);
 }

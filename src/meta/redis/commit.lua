@@ -42,7 +42,7 @@ local sums = {}
 -- Directories: whether they have statistics, and what these move by.
 local counted, moved = {}, {}
 local STATISTICS = {'dirDataLength', 'dirUsedSpace', 'dirUsedInodes'}
-local QUOTAS = {'dirQuotaUsedSpace', 'dirQuotaUsedInodes'}
+local USED = {'UsedSpace', 'UsedInodes'}
 
 local function node(key)
   local record = nodes[key]
@@ -231,16 +231,17 @@ local function check_rare(at)
     return high * 1000000000 + low <= 0, at + 5
   end
   if kind == 'quota' then
-    -- What a directory's quota counts and what is added are at most its limits, which doubles hold well enough.
-    local limits, holds = call('HGET', 'dirQuota', key), true
-    if limits and #limits == 16 and call('HEXISTS', QUOTAS[2], key) == 1 then
+    -- What a quota counts and what is added are at most its limits, which doubles hold well enough.
+    local field = words[at + 3]
+    local limits, holds = call('HGET', key, field), true
+    if limits and #limits == 16 and call('HEXISTS', key .. USED[2], field) == 1 then
       for which = 1, 2 do
-        local more, high, low = tonumber(words[at + 2 + which]), fields('>i4I4', limits, which * 8 - 7)
+        local more, high, low = tonumber(words[at + 3 + which]), fields('>i4I4', limits, which * 8 - 7)
         local limit = high * 4294967296 + low
-        holds = holds and (more <= 0 or limit <= 0 or (call('HGET', QUOTAS[which], key) or 0) + more <= limit)
+        holds = holds and (more <= 0 or limit <= 0 or (call('HGET', key .. USED[which], field) or 0) + more <= limit)
       end
     end
-    return holds, at + 5
+    return holds, at + 6
   end
   local number = tonumber(words[at + 3])
   if kind == 'list' then
@@ -300,13 +301,13 @@ local function change_rare(at)
     moved[key], counted[key] = nil, nil
     return at + 2
   elseif kind == 'quota' then
-    -- What a directory's quota counts moves, if it has one.
-    if call('HEXISTS', QUOTAS[2], key) == 1 then
-      for which = 1, 2 do
-        if words[at + 1 + which] ~= '0' then call('HINCRBY', QUOTAS[which], key, words[at + 1 + which]) end
-      end
+    -- What a quota counts moves. Only directories may have none; others begin without limits.
+    local field = words[at + 2]
+    if key ~= 'dirQuota' then call('HSETNX', key, field, string.rep('\255', 16)) end
+    if key ~= 'dirQuota' or call('HEXISTS', key .. USED[2], field) == 1 then
+      for which = 1, 2 do call('HINCRBY', key .. USED[which], field, words[at + 2 + which]) end
     end
-    return at + 4
+    return at + 5
   elseif kind == 'grow' then
     local record = node(key)
     if record then

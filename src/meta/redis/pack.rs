@@ -175,11 +175,13 @@ fn expect(words: &mut Words, index: usize, expectation: &Expect) {
     }
 }
 
-/// Limits of the volume or of a directory.
+/// Limits of the volume, or of a quota.
 fn room(words: &mut Words, index: usize, expectation: &Expect) {
     match expectation {
-        Expect::QuotaRoom(dir, space, inodes) => {
-            words.add("quota").number(index).number(dir).number(space).number(inodes);
+        Expect::QuotaRoom(holder, space, inodes) => {
+            let ([limits, ..], field) = keys::quota(*holder);
+            words.add("quota").number(index).add(limits).number(field);
+            words.number(space).number(inodes);
         }
         Expect::Room { space, inodes, capacity, inode_limit } => {
             let limits = [
@@ -388,16 +390,17 @@ fn aside(words: &mut Words, mutation: &Mutation) {
             words.add("grow").add(keys::node(*ino));
             words.number(length >> 32).number(length & 0xffff_ffff).number(space);
         }
-        Mutation::AddQuota(ino, space, inodes) => {
-            words.add("quota").number(ino).number(space).number(inodes);
+        Mutation::AddQuota(holder, space, inodes) => {
+            let ([limits, ..], field) = keys::quota(*holder);
+            words.add("quota").add(limits).number(field).number(space).number(inodes);
         }
-        Mutation::PutQuota(ino, quota) => {
-            let dir = ino.to_string();
+        Mutation::PutQuota(holder, quota) => {
+            let ([name, space, inodes], field) = keys::quota(*holder);
+            let field = field.to_string();
             let limits = encode_limits([quota.max_space, quota.max_inodes]);
-            let [name, space, inodes] = keys::DIR_QUOTAS;
-            call(words, &[b"HSET", name.as_bytes(), dir.as_bytes(), &limits]);
-            text(words, "HSET", space, &[&dir, &quota.used_space.to_string()]);
-            text(words, "HSET", inodes, &[&dir, &quota.used_inodes.to_string()]);
+            call(words, &[b"HSET", name.as_bytes(), field.as_bytes(), &limits]);
+            text(words, "HSET", space, &[&field, &quota.used_space.to_string()]);
+            text(words, "HSET", inodes, &[&field, &quota.used_inodes.to_string()]);
         }
         Mutation::DelDirStats(ino) => {
             words.add("recount").number(ino);

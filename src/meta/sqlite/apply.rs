@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use rusqlite::{Connection, Result, params};
 use smallvec::SmallVec;
 
-use super::rows;
+use super::{quota, rows};
 use crate::meta::node;
 use crate::meta::record::encode_delayed;
 use crate::meta::txn::{Commit, Counter, Delayed, Expect, Mutation, Outcome, Patch};
@@ -126,8 +126,8 @@ impl<'a> Batch<'a> {
                     && fits(Counter::TotalInodes, *inodes, *inode_limit)?
             }
             Expect::ParentsAre(ino, parents) => rows::parents(base, *ino)? == *parents,
-            Expect::QuotaRoom(dir, space, inodes) => {
-                rows::dir_quota(base, *dir)?.is_none_or(|quota| quota.takes(*space, *inodes))
+            Expect::QuotaRoom(holder, space, inodes) => {
+                quota::of(base, *holder)?.is_none_or(|quota| quota.takes(*space, *inodes))
             }
         })
     }
@@ -337,24 +337,8 @@ fn aside(base: &Connection, mutation: &Mutation) -> Result<()> {
             run(base, "DELETE FROM jfs_dir_stats WHERE inode = ?", params![ino.0 as i64])?;
             run(base, "DELETE FROM jfs_dir_quota WHERE inode = ?", params![ino.0 as i64])
         }
-        Mutation::AddQuota(ino, space, inodes) => run(
-            base,
-            "UPDATE jfs_dir_quota SET used_space = used_space + ?2, used_inodes = used_inodes + ?3 \
-             WHERE inode = ?1",
-            params![ino.0 as i64, space, inodes],
-        ),
-        Mutation::PutQuota(ino, quota) => run(
-            base,
-            "INSERT OR REPLACE INTO jfs_dir_quota (inode, max_space, max_inodes, used_space, used_inodes) \
-             VALUES (?, ?, ?, ?, ?)",
-            params![
-                ino.0 as i64,
-                quota.max_space,
-                quota.max_inodes,
-                quota.used_space,
-                quota.used_inodes
-            ],
-        ),
+        Mutation::AddQuota(holder, space, inodes) => quota::add(base, *holder, *space, *inodes),
+        Mutation::PutQuota(holder, limits) => quota::put(base, *holder, limits),
         _ => lock(base, mutation),
     }
 }

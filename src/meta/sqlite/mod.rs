@@ -7,6 +7,7 @@
 mod acl;
 mod apply;
 mod open;
+mod quota;
 mod room;
 mod rows;
 mod scan;
@@ -252,7 +253,7 @@ fn fetch_one(base: &Connection, key: &Key) -> rusqlite::Result<Value> {
         Key::Flocks(ino) => Value::Flocks(rows::flocks(base, *ino)?),
         Key::Plocks(ino) => Value::Plocks(rows::plocks(base, *ino)?),
         Key::Acl(id) => Value::Acl(acl::rule(base, *id)?),
-        Key::DirQuota(dir) => Value::DirQuota(rows::dir_quota(base, *dir)?),
+        Key::Quota(holder) => Value::Quota(quota::of(base, *holder)?),
     })
 }
 

@@ -4,7 +4,7 @@ use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, Error, OptionalExtension, Result, Row, params};
 
 use crate::meta::record::{decode_delayed, decode_slices, encode_slice};
-use crate::meta::txn::{Counter, Delayed, DirQuota, Flock, LockOwner, Plock};
+use crate::meta::txn::{Counter, Delayed, Flock, LockOwner, Plock};
 use crate::types::{Attr, FileType, Ino, Name, SliceId, SliceRecord, Time};
 
 macro_rules! node_columns {
@@ -376,26 +376,6 @@ pub(super) fn symlink(base: &Connection, ino: Ino) -> Result<Option<Name>> {
         .query_row([ino.0 as i64], |row| bytes(row, 0))
         .optional();
     at(|| format!("jfs_symlink inode={ino}"), found)
-}
-
-/// Limits and usage from column `first` on.
-pub(super) fn quota_at(row: &Row<'_>, first: usize) -> Result<DirQuota> {
-    Ok(DirQuota {
-        max_space: row.get(first)?,
-        max_inodes: row.get(first + 1)?,
-        used_space: row.get(first + 2)?,
-        used_inodes: row.get(first + 3)?,
-    })
-}
-
-pub(super) fn dir_quota(base: &Connection, dir: Ino) -> Result<Option<DirQuota>> {
-    let found = base
-        .prepare_cached(
-            "SELECT max_space, max_inodes, used_space, used_inodes FROM jfs_dir_quota WHERE inode = ?",
-        )?
-        .query_row([dir.0 as i64], |row| quota_at(row, 0))
-        .optional();
-    at(|| format!("jfs_dir_quota inode={dir}"), found)
 }
 
 pub(super) fn dir_len(base: &Connection, dir: Ino) -> Result<u64> {

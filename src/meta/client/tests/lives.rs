@@ -15,12 +15,14 @@ use crate::meta::plan::counted;
 use crate::meta::plan::remove::Removed;
 use crate::meta::plan::rename::{EXCHANGE, NO_REPLACE};
 use crate::meta::scan::{Row, Table};
-use crate::meta::txn::DirQuota;
+use crate::meta::txn::{Holder, Quota};
 use crate::stdx::Chance;
 use crate::types::{CHUNK_BYTES, Name, SliceId};
 
 const NAMES: [&[u8]; 5] = [b"a", b"b", b"c", b"d", b"e"];
 const STEPS: usize = 800;
+/// Who makes and gets things.
+const PEOPLE: [Who; 3] = [ROOT, Who { uid: 5, gid: 5 }, Who { uid: 6, gid: 5 }];
 
 /// A name that is there: directory, name, type, inode.
 type Named = (Ino, Name, FileType, Ino);
@@ -40,15 +42,15 @@ struct Life {
     waiting: BTreeMap<Ino, u64>,
     made: BTreeSet<Ino>,
     slices: BTreeMap<SliceId, u32>,
-    /// Directories get quotas.
+    /// Directories get quotas, and so do users and groups.
     limited: bool,
     /// Operations that a quota refused.
     refused: Cell<usize>,
 }
 
 /// A mount that remembers nothing yet.
-async fn mount(base: &MemBase, trash_days: u64) -> Rc<Meta> {
-    let rules = Rules { dir_quotas: true, ..Rules::default() };
+async fn mount(base: &MemBase, trash_days: u64, limited: bool) -> Rc<Meta> {
+    let rules = Rules { dir_quotas: true, owner_quotas: limited, ..Rules::default() };
     let shared = MetaShared::new(Ino::ROOT, false, trash_days, rules);
     let meta = Meta::new(base.engine(), shared);
     meta.load_quotas().await.unwrap();
@@ -62,7 +64,8 @@ impl Life {
         let trash = Attr { mode: 0o555, ..root() };
         let init = vec![(Ino::ROOT, root()), (Ino::TRASH, trash)];
         base.engine().store_setting("{}".into(), init).await.unwrap();
-        let mounts = [mount(&base, trash_days).await, mount(&base, trash_days).await];
+        let mounts =
+            [mount(&base, trash_days, limited).await, mount(&base, trash_days, limited).await];
         Self {
             base,
             mounts,
@@ -97,7 +100,8 @@ impl Life {
                 if matches!(error, MetaError::Posix(Errno::DQUOT)) {
                     self.refused.set(self.refused.get() + 1);
                 }
-                let again = operation(&*mount(&self.base, self.trash_days).await).await;
+                let again =
+                    operation(&*mount(&self.base, self.trash_days, self.limited).await).await;
                 assert_eq!(again.unwrap_err().to_string(), error.to_string());
             }
         }
@@ -188,10 +192,14 @@ impl Life {
             }
             13..=15 => self.content(&names).await,
             16 => {
-                let file = self.file(&names);
+                let nodes: Vec<_> = names.iter().map(|(.., ino)| *ino).chain(self.kept()).collect();
+                let node = if nodes.is_empty() { Ino::ROOT } else { self.pick(&nodes) };
                 let flags = self.pick(&[0, 0, 0, crate::types::FLAG_SKIP_TRASH]);
-                let wanted = Wanted { uid: Some(5), flags: Some(flags), ..Wanted::default() };
-                format!("setattr {file}: {}", told(&self.meta().setattr(file, &wanted).await))
+                let Who { uid, gid } = self.pick(&PEOPLE);
+                let gid = self.pick(&[None, Some(gid)]);
+                let wanted =
+                    Wanted { uid: Some(uid), gid, flags: Some(flags), ..Wanted::default() };
+                format!("{wanted:?} {node}: {}", told(&self.meta().setattr(node, &wanted).await))
             }
             _ => self.open_and_close(&names).await,
         };
@@ -210,14 +218,25 @@ impl Life {
         let space = self.chance.below(4 * CHUNK_BYTES) as i64;
         let max_space = self.pick(&[-1, 0, used_space.max(1), used_space + space]);
         let max_inodes = self.pick(&[-1, 0, used_inodes.max(1), used_inodes + 4]);
-        let quota = DirQuota { max_space, max_inodes, used_space, used_inodes };
-        let mutations = vec![Mutation::PutQuota(dir, quota)];
+        let mut quota = Quota { max_space, max_inodes, used_space, used_inodes };
+        let mut holder = Holder::Dir(dir);
+        if self.below(3) == 0 {
+            let Who { uid, gid } = self.pick(&PEOPLE);
+            holder = self.pick(&[Holder::User(uid), Holder::Group(gid)]);
+            let found = self.base.engine().fetch(&[Key::Quota(holder)]).await.unwrap();
+            let Value::Quota(kept) = found[0] else { panic!("a quota was asked for") };
+            let Quota { used_space, used_inodes, .. } = kept.unwrap_or_default();
+            let max_space = self.pick(&[-1, used_space + space]);
+            let max_inodes = self.pick(&[0, used_inodes + 3]);
+            quota = Quota { max_space, max_inodes, used_space, used_inodes };
+        }
+        let mutations = vec![Mutation::PutQuota(holder, quota)];
         let put = Commit { mutations, ..Commit::default() };
         self.base.engine().commit(put).await.unwrap();
         for mount in &self.mounts {
             mount.load_quotas().await.unwrap();
         }
-        format!("{dir} gets {quota:?}")
+        format!("{holder:?} gets {quota:?}")
     }
 
     /// The directories above a node that has one parent, the nearest first.
@@ -247,7 +266,7 @@ impl Life {
         let page = self.base.engine().scan(Table::DirQuotas, 0, 1000).await.unwrap();
         assert!(self.limited || page.rows.is_empty());
         for row in page.rows {
-            let Row::DirQuota(dir, quota) = row else { panic!("quotas were asked for") };
+            let Row::Quota(Holder::Dir(dir), quota) = row else { panic!("quotas were asked for") };
             let counted = self.below_of(names, dir).await;
             assert_eq!([quota.used_space, quota.used_inodes], counted, "quota of {dir}, {when}");
             assert!(quota.max_space <= 0 || quota.used_space <= quota.max_space, "{dir}, {when}");
@@ -258,16 +277,43 @@ impl Life {
         }
     }
 
+    /// What users and groups own is counted, open files without a name and the trash too.
+    async fn owners(&self, names: &[Named], when: &str) {
+        let mut held = BTreeMap::<Holder, [i64; 2]>::new();
+        let named = names.iter().map(|(.., ino)| *ino);
+        let inos: BTreeSet<_> = named.chain(self.sustained.iter().map(|(_, ino)| *ino)).collect();
+        for ino in inos {
+            let attr = self.stored(ino).await.unwrap();
+            if !matches!(attr.kind, FileType::File | FileType::Dir) {
+                continue;
+            }
+            for holder in [Holder::User(attr.uid), Holder::Group(attr.gid)] {
+                let sums = held.entry(holder).or_default();
+                *sums = [sums[0] + charged_bytes(attr.kind, attr.length), sums[1] + 1];
+            }
+        }
+        let mut kept = BTreeMap::new();
+        for table in [Table::UserQuotas, Table::GroupQuotas] {
+            for row in self.base.engine().scan(table, 0, 1000).await.unwrap().rows {
+                let Row::Quota(holder, quota) = row else { panic!("quotas were asked for") };
+                kept.insert(holder, [quota.used_space, quota.used_inodes]);
+            }
+        }
+        kept.retain(|_, used| *used != [0, 0]);
+        assert_eq!(kept, if self.limited { held } else { BTreeMap::new() }, "{when}");
+    }
+
     async fn create(&mut self, names: &[Named]) -> String {
         let (dir, name) = self.place(names);
         let kind = self.pick(&[FileType::File, FileType::File, FileType::Dir, FileType::Symlink]);
         let target = (kind == FileType::Symlink).then(|| (*b"target").into());
         let new = NewNode { target, ..new(kind) };
         let unnamed = kind == FileType::File && self.below(8) == 0;
+        let who = self.pick(&PEOPLE);
         let create = async |meta: &Meta| match unnamed {
-            true => meta.create_unnamed(dir, &new, ROOT).await.map(Some),
+            true => meta.create_unnamed(dir, &new, who).await.map(Some),
             false => {
-                let made = meta.create(dir, &name, &new, ROOT).await;
+                let made = meta.create(dir, &name, &new, who).await;
                 made.map(|made| Some((made.ino, made.attr)))
             }
         };
@@ -446,6 +492,7 @@ impl Life {
             self.directory(*ino, &names, when).await;
         }
         self.quotas(&names, when).await;
+        self.owners(&names, when).await;
         self.data(when).await;
     }
 

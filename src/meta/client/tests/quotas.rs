@@ -1,20 +1,24 @@
-//! Quotas of directories: what they cost, what they refuse, and that directories may move meanwhile.
+//! Quotas: what they cost, what they refuse, and that directories may move meanwhile.
 
 use super::trips::{Volume, dir, file};
 use super::*;
-use crate::meta::txn::{DirQuota, Key, Value};
+use crate::meta::plan::attr::Wanted;
+use crate::meta::txn::{Holder, Key, Quota, Value};
 
 async fn limit(meta: &Meta, dir: Ino, max_space: i64, max_inodes: i64) {
-    let quota = DirQuota { max_space, max_inodes, ..DirQuota::default() };
-    let commit = Commit { mutations: vec![Mutation::PutQuota(dir, quota)], ..Commit::default() };
+    let quota = Quota { max_space, max_inodes, ..Quota::default() };
+    let commit = Commit {
+        mutations: vec![Mutation::PutQuota(Holder::Dir(dir), quota)],
+        ..Commit::default()
+    };
     meta.engine().commit(commit).await.unwrap();
     meta.load_quotas().await.unwrap();
 }
 
 async fn used(meta: &Meta, dir: Ino) -> (i64, i64) {
-    let found = meta.engine().fetch(&[Key::DirQuota(dir)]).await.unwrap();
+    let found = meta.engine().fetch(&[Key::Quota(Holder::Dir(dir))]).await.unwrap();
     match found[0] {
-        Value::DirQuota(Some(quota)) => (quota.used_space, quota.used_inodes),
+        Value::Quota(Some(quota)) => (quota.used_space, quota.used_inodes),
         ref other => panic!("{dir} has no quota: {other:?}"),
     }
 }
@@ -108,6 +112,70 @@ fn a_directory_takes_all_that_is_below_along() {
         limit(&meta, b, -1, -1).await;
         meta.push(slices(f, 2, 9000)).await.unwrap();
         assert_eq!(used(&meta, b).await, (2 * 4096, 0), "the quota was set anew");
+    });
+}
+
+/// A volume in which users and groups have quotas.
+async fn owned() -> (Volume, Rc<Meta>) {
+    let volume = Volume::new(0).await;
+    let meta = volume.mount();
+    meta.shared.rules.lock().unwrap().owner_quotas = true;
+    meta.load_quotas().await.unwrap();
+    (volume, meta)
+}
+
+async fn owns(meta: &Meta, holder: Holder) -> (i64, i64) {
+    match meta.engine().fetch(&[Key::Quota(holder)]).await.unwrap()[0] {
+        Value::Quota(Some(quota)) => (quota.used_space, quota.used_inodes),
+        ref other => panic!("{holder:?} has no quota: {other:?}"),
+    }
+}
+
+#[test]
+fn users_and_groups_are_held_to_what_they_may_own() {
+    block_on(async {
+        let (volume, meta) = owned().await;
+        let (user, group) = (Holder::User(7), Holder::Group(8));
+        let who = Who { uid: 7, gid: 8 };
+        let d = dir(&meta, Ino::ROOT, b"d").await;
+        let plain = new(FileType::File);
+        let made = async |name: &[u8]| meta.create(d, name, &plain, who).await;
+        assert_eq!(volume.trips(made(b"a")).await, 1);
+        let f = made(b"b").await.unwrap().ino;
+        assert_eq!((owns(&meta, user).await, owns(&meta, group).await), ((8192, 2), (8192, 2)));
+        let set = async |holder, max_space, max_inodes| {
+            let (used_space, used_inodes) = owns(&meta, holder).await;
+            let quota = Quota { max_space, max_inodes, used_space, used_inodes };
+            let mutations = vec![Mutation::PutQuota(holder, quota)];
+            meta.engine().commit(Commit { mutations, ..Commit::default() }).await.unwrap();
+        };
+        set(user, 16384, 3).await;
+        assert_eq!(volume.trips(meta.push(slices(f, 1, 9000))).await, 1);
+        assert_eq!(errno(meta.push(slices(f, 2, 20_000)).await), Errno::DQUOT);
+        assert_eq!(errno(meta.truncate(f, 20_000).await), Errno::DQUOT);
+        assert_eq!(errno(made(b"c").await), Errno::DQUOT, "no space");
+        set(user, -1, 2).await;
+        assert_eq!(errno(made(b"c").await), Errno::DQUOT, "no inodes");
+        set(user, -1, -1).await;
+        set(group, 0, 2).await;
+        assert_eq!(errno(made(b"c").await), Errno::DQUOT, "none for the group");
+        meta.link(f, d, b"again").await.unwrap();
+        assert_eq!(owns(&meta, user).await, (16384, 2), "a name more is nothing more");
+        let given = Wanted { uid: Some(9), ..Wanted::default() };
+        meta.setattr(f, &given).await.unwrap();
+        assert_eq!(owns(&meta, user).await, (4096, 1));
+        assert_eq!(owns(&meta, Holder::User(9)).await, (12288, 1));
+        let back = Wanted { uid: Some(7), gid: Some(0), ..Wanted::default() };
+        meta.setattr(f, &back).await.unwrap();
+        assert_eq!((owns(&meta, user).await, owns(&meta, group).await), ((16384, 2), (4096, 1)));
+        for name in [&b"again"[..], b"a", b"b"] {
+            meta.unlink(d, name, ROOT, &|_| false).await.unwrap();
+        }
+        assert_eq!((owns(&meta, user).await, owns(&meta, group).await), ((0, 0), (0, 0)));
+        // A symlink is nothing, but whoever has one has a quota.
+        let target = NewNode { target: Some((*b"x").into()), ..new(FileType::Symlink) };
+        meta.create(d, b"s", &target, Who { uid: 11, gid: 12 }).await.unwrap();
+        assert_eq!(owns(&meta, Holder::Group(12)).await, (0, 0));
     });
 }
 
