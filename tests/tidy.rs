@@ -24,6 +24,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/uring/net.rs",                 // socket addresses in the kernel's form
     "src/uring/command.rs", // a field of the entry that the ring crate has no setter for
     "src/pages/arena.rs",   // maps memory
+    "src/pages/allocator.rs", // hands mappings out as memory
     "src/fuse/transport/device.rs", // one ioctl
     "src/fuse/transport/over_uring.rs", // the kernel writes into queue entries
     "src/daemon/process.rs", // fork, the signal mask, the allocator's mark, before any thread

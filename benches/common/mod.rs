@@ -8,5 +8,6 @@
 
 pub mod caller;
 pub mod null_fs;
+pub mod null_s3;
 pub mod systems;
 pub mod table;

@@ -1,7 +1,7 @@
 //! One reader and one writer of a large file whose blocks are in S3, against the same HTTP client
 //! without a file system: one request at a time, and many.
 //!
-//! The server does nothing (`null_s3`), and its first byte takes 10 ms. Caches are cold.
+//! The server does nothing (`common/null_s3.rs`), and its first byte takes 10 ms. Caches are cold.
 //! Run as root, with the ring switched on, on an idle machine:
 //!
 //! ```text
@@ -11,7 +11,6 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-mod null_s3;
 
 use std::cell::Cell;
 use std::fs::File;
@@ -20,6 +19,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use common::null_s3;
 use common::systems::{System, format};
 use common::table::{is_quick, median, rounds, tell};
 use jfs_uring::object::{Address, Flavour, Keys, S3Store, Store};

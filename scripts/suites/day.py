@@ -7,7 +7,7 @@ import os
 import random
 
 from . import rows, volume
-from .rig import check, errno_of, run
+from .rig import check, errno_of
 from .volumes import expect_equal
 
 OPERATIONS = 20000
@@ -72,13 +72,13 @@ def _done(step, root):
     return errno_of(lambda: step(lambda path: os.path.join(root, path)))
 
 
-def _work(point, twin):
+def _work(point, twin, operations):
     """All steps on both; how many ended well."""
     chance, well = random.Random(20000), 0
     for number in range(8):
         for root in (point, twin):
             os.mkdir(os.path.join(root, "d%d" % number))
-    for number in range(OPERATIONS):
+    for number in range(operations):
         step = _step(chance)
         told, right = _done(step, point), _done(step, twin)
         check(told == right, "step %d ends with %s, not %s" % (number, os.strerror(told), os.strerror(right)))
@@ -96,19 +96,25 @@ def _counted(found):
 
 def day(rig):
     """20,000 operations: the mount, its twin, a cold remount, the independent reader and the counters agree."""
-    url, bucket, twin = rig.volume(), rig.path("objects1"), rig.path("twin")
+    url = rig.volume()
+    return worked(rig, url, url, OPERATIONS)
+
+
+def worked(rig, url, beside, operations):
+    """So many operations on the volume at `url`; the independent reader finds its metadata at `beside`."""
+    bucket, twin = rig.path("objects%d" % rig.count), rig.path("twin")
     os.mkdir(twin)
     os.chmod(twin, 0o777)  # as the root of a volume
     point = rig.mount(url, "--no-bgjob")
-    well = _work(point, twin)
+    well = _work(point, twin, operations)
     point = rig.remount(point, url, "--no-bgjob")
     cold = rows.scan(point)
     rig.umount(point)
     expect_equal("the twin", rows.scan(twin), {path: row for path, row in cold.items() if path != b".trash"}, OWN)
-    setting = json.loads(run(rig.binary, "status", url).stdout)["Setting"]
-    reader = volume.Volume(url, bucket, setting)
+    setting = json.loads(rig.call("status", url).stdout)["Setting"]
+    reader = volume.Volume(beside, bucket, setting)
     found = reader.rows()
     expect_equal("the independent reader", found, cold, ("atime",))
     check(reader.meta.counters() == _counted(found), "counters %s, not %s" % (reader.meta.counters(), _counted(found)))
     check(rig.call("fsck", "--deep", url).returncode == 0, "fsck finds something")
-    return "%d operations, %d of them done, the rest refused alike; %d paths" % (OPERATIONS, well, len(cold))
+    return "%d operations, %d of them done, the rest refused alike; %d paths" % (operations, well, len(cold))

@@ -1,9 +1,11 @@
 """Servers, volumes and mounts for a suite, each below one scratch folder, all ended with it."""
+import contextlib
 import glob
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -62,14 +64,23 @@ def run(*words, ok=True, timeout=600, **kwargs):
     return done
 
 
+def free_ports(count, host="127.0.0.1"):
+    """Ports that nobody has."""
+    with contextlib.ExitStack() as held:
+        found = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in found:
+            one.bind((host, 0))
+        return [one.getsockname()[1] for one in found]
+
+
 class Redis:
     """A real redis-server on a unix socket, nothing kept on disk."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *options):
         self.socket = os.path.join(folder, "redis.sock")
         self.log = open(os.path.join(folder, "redis.log"), "wb")
         self.process = subprocess.Popen(
-            ["redis-server", "--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "no", "--dir", folder],
+            ["redis-server", "--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "no", "--dir", folder, *options],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 10
         while not os.path.exists(self.socket):

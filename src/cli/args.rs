@@ -20,8 +20,9 @@ pub const SECRET_KEY_ENV: &str = "JFS_URING_SECRET_KEY";
 /// Where a session token is moved to.
 pub const SESSION_TOKEN_ENV: &str = "JFS_URING_SESSION_TOKEN";
 
-const URL_HELP: &str = "sqlite3://PATH, redis://[USER:PASSWORD@]HOST:PORT/DB, unix://SOCKET?db=N or memory://NAME; \
-     the password is better kept in META_PASSWORD or META_PASSWORD_FILE";
+const URL_HELP: &str = "sqlite3://PATH, redis://[USER:PASSWORD@]HOST:PORT/DB, \
+     redis://[USER:PASSWORD@]MASTER,SENTINEL:PORT,SENTINEL/DB, rediss:// for TLS, unix://SOCKET?db=N or memory://NAME; \
+     the password is better kept in META_PASSWORD or META_PASSWORD_FILE, that of Sentinels in SENTINEL_PASSWORD";
 
 /// A fast and trustworthy client for JuiceFS volumes.
 #[derive(Debug, Parser)]

@@ -10,8 +10,8 @@ use super::args::{SECRET_KEY_ENV, SESSION_TOKEN_ENV};
 use crate::config::split_password;
 use crate::daemon::Failure;
 
-/// Where passwords are looked for, as with the real client.
-const PASSWORD: &str = "META_PASSWORD";
+/// Where passwords are looked for first, as with the real client: only META-URLs of Redis hold one.
+const PASSWORD: &str = "REDIS_PASSWORD";
 /// Flags with secrets, and the variables that are read in their place.
 const FLAGS: &[(&str, &str)] =
     &[("--secret-key", SECRET_KEY_ENV), ("--session-token", SESSION_TOKEN_ENV)];

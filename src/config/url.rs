@@ -19,7 +19,7 @@ pub enum MetaUrl {
 pub enum UrlError {
     /// The scheme is none of ours.
     #[error(
-        "no metadata engine for {0:?}; the URL begins with sqlite3://, redis://, unix:// or memory:// \
+        "no metadata engine for {0:?}; the URL begins with sqlite3://, redis://, rediss://, unix:// or memory:// \
          (other engines are served by the official client: juicefs mount)"
     )]
     Scheme(String),
@@ -48,10 +48,10 @@ impl MetaUrl {
             "sqlite3" => Ok(Self::Sqlite(PathBuf::from(rest.split('?').next().unwrap_or(rest)))),
             "memory" if rest.is_empty() => Err(UrlError::Empty("memory://", "memory://scratch")),
             "memory" => Ok(Self::Memory(rest.to_owned())),
-            "redis" | "unix" if rest.is_empty() => {
+            "redis" | "rediss" | "unix" if rest.is_empty() => {
                 Err(UrlError::Empty("redis://", "redis://localhost:6379/1"))
             }
-            "redis" | "unix" => Ok(Self::Redis(text.to_owned())),
+            "redis" | "rediss" | "unix" => Ok(Self::Redis(text.to_owned())),
             _ => Err(UrlError::Scheme(format!("{scheme}://"))),
         }
     }
@@ -116,7 +116,7 @@ fn unescaped(text: &str) -> String {
 /// Where in `url` its password begins and ends.
 fn password_in(url: &str) -> Option<(usize, usize)> {
     let (scheme, rest) = url.split_once("://")?;
-    if !["redis", "unix"].contains(&scheme) {
+    if !["redis", "rediss", "unix"].contains(&scheme) {
         return None;
     }
     let authority_end = match scheme {
@@ -154,6 +154,8 @@ mod tests {
         assert_eq!(split("redis://me:s3cr@t@host:1/2"), parts("redis://me@host:1/2", "s3cr@t"));
         assert_eq!(split("redis://:pw@host/1"), parts("redis://@host/1", "pw"));
         assert_eq!(split("redis://host:6379/1"), None);
+        let sentinels = parts("rediss://me@mine,a:1,b/2?db=3", "pw");
+        assert_eq!(split("rediss://me:pw@mine,a:1,b/2?db=3"), sentinels);
         assert_eq!(split("redis://:a%40b%25%zz@h/1"), parts("redis://@h/1", "a@b%%zz"));
         assert_eq!(split("unix:///tmp/a:b@c.sock"), None);
         assert_eq!(split("unix://me:pw@/tmp/a:b@c.sock"), parts("unix://me@/tmp/a:b@c.sock", "pw"));
@@ -165,6 +167,7 @@ mod tests {
     fn passwords_are_not_shown() {
         let shown = |url: &str| MetaUrl::parse(url).unwrap().to_string();
         assert_eq!(shown("redis://me:s3cr@t@host:1/2"), "redis://me:****@host:1/2");
+        assert_eq!(shown("rediss://:pw@host/1"), "rediss://:****@host/1");
         assert_eq!(shown("redis://:pw@host/1"), "redis://:****@host/1");
         assert_eq!(shown("unix://:pw@/run/redis.sock?db=1"), "unix://:****@/run/redis.sock?db=1");
         assert_eq!(shown("redis://host:6379/1"), "redis://host:6379/1");

@@ -6,7 +6,7 @@ use super::failure::Failure;
 use crate::config::MetaUrl;
 use crate::meta::Engine;
 use crate::meta::mem::MemBase;
-use crate::meta::redis::RedisServer;
+use crate::meta::redis::{Passwords, RedisServer};
 use crate::meta::sqlite::SqliteFile;
 use crate::uring;
 
@@ -30,7 +30,7 @@ impl Engines {
         need_uring()?;
         Ok(match url {
             MetaUrl::Sqlite(path) => Self::Sqlite(SqliteFile::open(path, create)?),
-            MetaUrl::Redis(text) => Self::Redis(RedisServer::from_url(text, password()?)?),
+            MetaUrl::Redis(text) => Self::Redis(RedisServer::from_url(text, passwords()?)?),
             MetaUrl::Memory(_) => Self::Memory(MemBase::new()),
         })
     }
@@ -57,19 +57,20 @@ pub(super) fn need_uring() -> Result<(), Failure> {
     })
 }
 
-/// The password for a URL without one: `META_PASSWORD`, or the file `META_PASSWORD_FILE` names.
-fn password() -> Result<Option<String>, Failure> {
-    if let Ok(password) = std::env::var("META_PASSWORD")
-        && !password.is_empty()
+/// The passwords for a URL without one: `REDIS_PASSWORD`, `META_PASSWORD`, or the file
+/// `META_PASSWORD_FILE` names; the Sentinels' own is `SENTINEL_PASSWORD`.
+fn passwords() -> Result<Passwords, Failure> {
+    let given = |name: &str| std::env::var(name).ok().filter(|password| !password.is_empty());
+    let sentinel = given("SENTINEL_PASSWORD");
+    let mut redis = given("REDIS_PASSWORD").or_else(|| given("META_PASSWORD"));
+    if redis.is_none()
+        && let Some(path) = std::env::var_os("META_PASSWORD_FILE")
     {
-        return Ok(Some(password));
-    }
-    let Some(path) = std::env::var_os("META_PASSWORD_FILE") else { return Ok(None) };
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned())),
-        Err(error) => {
+        let text = std::fs::read_to_string(&path).map_err(|error| {
             let shown = path.display();
-            Err(Failure::usage(format!("META_PASSWORD_FILE {shown} cannot be read: {error}")))
-        }
+            Failure::usage(format!("META_PASSWORD_FILE {shown} cannot be read: {error}"))
+        })?;
+        redis = Some(text.trim_end_matches(['\r', '\n']).to_owned());
     }
+    Ok(Passwords { redis, sentinel })
 }

@@ -4,15 +4,16 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use super::arena::{HUGE_BYTES, Part, Region};
 use super::buffers;
 use crate::stdx::Gate;
 
 /// Bytes in a page.
 pub const PAGE_BYTES: usize = 64 * 1024;
 
-/// Free pages kept for reuse, and how many may exist.
+/// Free pages kept for reuse, and how many may exist. They are cut from slabs of a huge page.
 pub struct Pool {
-    free: Mutex<Vec<Box<[u8]>>>,
+    free: Mutex<Vec<Part>>,
     used: AtomicUsize,
     limit: usize,
     waiting: AtomicUsize,
@@ -58,9 +59,22 @@ impl Pool {
             (used < self.limit).then_some(used + 1)
         });
         taken.ok()?;
-        let memory = self.lock().pop().unwrap_or_else(|| vec![0; PAGE_BYTES].into_boxed_slice());
+        let memory = self.memory();
         let counted = AtomicBool::new(true);
         Some(PageMut { memory: Some(memory), pool: Arc::clone(self), counted })
+    }
+
+    /// A free page's memory, or else a new slab's first page; the others of the slab are free now.
+    fn memory(&self) -> Part {
+        let mut free = self.lock();
+        if free.is_empty() {
+            let bytes = HUGE_BYTES.min(self.limit * PAGE_BYTES);
+            let slab = Region::huge(bytes).expect("the kernel has memory for a slab of pages");
+            free.extend(slab.cut(PAGE_BYTES));
+            // The first page of the slab goes first.
+            free.reverse();
+        }
+        free.pop().expect("a slab has pages")
     }
 
     /// Announce interest in returning pages. No wake-up is lost if `take` is tried after this.
@@ -80,13 +94,17 @@ impl Pool {
     }
 
     /// Memory comes home; it is kept while it and what is handed out stay inside the limit.
-    fn give_back(&self, memory: Box<[u8]>, counted: bool) {
+    fn give_back(&self, memory: Part, counted: bool) {
         assert_eq!(memory.len(), PAGE_BYTES, "only whole pages come home");
         let mut free = self.lock();
         if counted || free.len() + self.used_pages() < self.limit {
             free.push(memory);
+            drop(free);
+        } else {
+            // Given back after the lock: the kernel takes its time.
+            drop(free);
+            drop(memory);
         }
-        drop(free);
         if counted {
             self.uncount();
         }
@@ -100,14 +118,14 @@ impl Pool {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Box<[u8]>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Part>> {
         self.free.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
 /// A page with one writer.
 pub struct PageMut {
-    memory: Option<Box<[u8]>>,
+    memory: Option<Part>,
     pool: Arc<Pool>,
     /// Whether it counts towards the pool's limit.
     counted: AtomicBool,

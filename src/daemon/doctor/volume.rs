@@ -7,6 +7,7 @@ use crate::config::MetaUrl;
 use crate::daemon::volume::Volume;
 use crate::daemon::{Failure, Overrides, StorePolicy, check_storage};
 use crate::meta::Description;
+use crate::meta::redis::command_to_ask;
 use crate::object::PASSPHRASE;
 use crate::uring;
 
@@ -23,14 +24,9 @@ pub fn examine(volume: &Volume) -> Vec<Finding> {
 pub fn ask(url: &MetaUrl) -> String {
     match url {
         MetaUrl::Sqlite(path) => format!("sqlite3 {} 'PRAGMA quick_check'", path.display()),
-        MetaUrl::Redis(_) => match url.to_string().strip_prefix("unix://") {
-            Some(socket) => {
-                let socket = socket.split('?').next().unwrap_or(socket);
-                let socket = socket.rsplit_once('@').map_or(socket, |(_, path)| path);
-                format!("redis-cli -s {socket} PING")
-            }
-            None => format!("redis-cli -u {url} PING"),
-        },
+        MetaUrl::Redis(text) => {
+            command_to_ask(text).unwrap_or_else(|| "write META-URL as above".to_owned())
+        }
         MetaUrl::Memory(_) => "run the command again: memory is new each time".to_owned(),
     }
 }

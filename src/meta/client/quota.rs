@@ -305,7 +305,8 @@ impl Meta {
 
     /// Usage of the volume, and the quotas that hold at a node, the nearest first.
     pub async fn usage_at(&self, ino: Ino) -> Result<(Usage, Vec<Quota>), MetaError> {
-        let Some(Watched { dirs, .. }) = self.shared.quotas.watched() else {
+        let watched = self.shared.quotas.watched().filter(|watched| !watched.dirs.is_empty());
+        let Some(Watched { dirs, .. }) = watched else {
             return Ok((self.usage().await?, Vec::new()));
         };
         let path = Climb::new(self, true).path(self.real(ino)).await?;

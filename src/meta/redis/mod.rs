@@ -1,23 +1,27 @@
-//! The Redis engine: JuiceFS's keys in one Redis, which official clients use at the same time.
+//! The Redis engine: JuiceFS's keys in a Redis, which official clients use at the same time.
 //!
-//! Owns the way there and back: a connection per core (`link`, `wire`), reads as one pipeline
+//! Owns the way there and back: a connection per core (`link`, `dial`, `wire`), reads as one pipeline
 //! (`fetch`, `list`), commits as batches of one script call (`batch`, `pack`, `commit.lua`). Does
 //! not own POSIX rules nor the bytes of records. Everything may be sent twice: reads, and what
 //! the scripts recognise.
 
 mod acl;
 mod batch;
+mod dial;
 mod fetch;
 mod garbage;
 mod keys;
 mod link;
 mod list;
+mod options;
 mod pack;
 mod reply;
 mod scan;
 mod script;
+mod sentinel;
 mod session;
 mod target;
+mod tls;
 mod wire;
 mod words;
 
@@ -29,7 +33,8 @@ use std::sync::Arc;
 
 use self::batch::Committer;
 use self::link::{Link, Shared};
-use self::target::Target;
+use self::options::Patience;
+use self::target::{Place, Target};
 use super::acl::Rule;
 use super::engine::{
     AclRules, Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices,
@@ -38,7 +43,7 @@ use super::scan::{Page, Table};
 use super::txn::{Commit, Counter, Delayed, Key, Outcome, Value};
 use crate::types::{Attr, Ino};
 
-pub use target::RedisAddress;
+pub use target::{Passwords, RedisAddress, command_to_ask};
 
 /// A Redis and how to enter it, to make handles from on any core.
 #[derive(Clone)]
@@ -52,17 +57,22 @@ impl RedisServer {
         password: Option<String>,
         db: u32,
     ) -> Self {
-        Self(Arc::new(Shared::new(Target { address, user, password, db })))
+        Self(Arc::new(Shared::new(Target {
+            place: Place::One(address),
+            user,
+            passwords: Passwords { redis: password, sentinel: None },
+            db,
+            patience: Patience::default(),
+            tls: None,
+        })))
     }
 
-    /// As META-URL tells; `password` is taken if the URL has none.
+    /// As META-URL tells; what it leaves out is in `passwords`.
     ///
     /// # Errors
-    /// A URL that cannot be read, with the form it should have.
-    pub fn from_url(url: &str, password: Option<String>) -> Result<Self, EngineError> {
-        let target = Target::parse(url)?;
-        let password = target.password.or(password);
-        Ok(Self::new(target.address, target.user, password, target.db))
+    /// A URL that cannot be read, with the form it should have; certificates that cannot.
+    pub fn from_url(url: &str, passwords: Passwords) -> Result<Self, EngineError> {
+        Ok(Self(Arc::new(Shared::new(Target::parse(url, passwords)?))))
     }
 
     /// A handle for the calling core; connects when first used, and again when cut off.

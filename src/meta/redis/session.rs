@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 
 use redis::Value;
 
-use super::link::{Link, info};
+use super::dial::info;
+use super::link::Link;
 use super::script::Script;
 use super::words::Asked;
 use super::{keys, reply};
@@ -181,9 +182,10 @@ pub(super) async fn describe(link: &Link) -> Result<Description, EngineError> {
         warn(seen, "redis-cli CONFIG SET maxmemory-policy noeviction");
     }
     let text = format!(
-        "Redis {} at {}, database {}, appendonly {}, appendfsync {sync}, maxmemory-policy {policy}",
+        "Redis {} at {}{}, database {}, appendonly {}, appendfsync {sync}, maxmemory-policy {policy}",
         told("redis_version"),
-        target.address,
+        target.place,
+        if target.tls.is_some() { " by TLS" } else { "" },
         target.db,
         if appends { "yes" } else { "no" },
     );

@@ -1,14 +1,18 @@
-//! Where a Redis is and how to enter: the part of META-URL behind `redis://` and `unix://`.
+//! Where a Redis is and how to enter: META-URLs that begin with `redis://`, `rediss://` and `unix://`.
 //!
 //! Owns the reading of the URL as JuiceFS reads it. Does not connect. A password is never shown.
 
 use std::fmt;
 use std::path::PathBuf;
 
+use super::options::{Options, Patience};
+use super::tls::Tls;
 use crate::meta::engine::EngineError;
 
 /// The port without another.
 const PORT: u16 = 6379;
+/// The same of a Sentinel.
+const SENTINEL_PORT: u16 = 26379;
 
 /// Where a Redis listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,53 +26,147 @@ pub enum RedisAddress {
 impl fmt::Display for RedisAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Self::Tcp(host, port) => f.write_str(&shown(host, *port)),
             Self::Unix(path) => write!(f, "{}", path.display()),
         }
     }
 }
 
+fn shown(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// A host name or address, and a port.
+pub(super) type HostPort = (String, u16);
+
+/// Where a volume's Redis is found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// There.
+    One(RedisAddress),
+    /// Where Sentinels say that the master of this name is.
+    Sentinels { master: String, at: Vec<HostPort> },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(address) => address.fmt(f),
+            Self::Sentinels { master, at } => {
+                let at: Vec<_> = at.iter().map(|(host, port)| shown(host, *port)).collect();
+                write!(f, "{master} of the Sentinels {}", at.join(", "))
+            }
+        }
+    }
+}
+
+/// Passwords that a URL leaves out.
+#[derive(Clone, Default)]
+pub struct Passwords {
+    /// The server's.
+    pub redis: Option<String>,
+    /// The Sentinels' own.
+    pub sentinel: Option<String>,
+}
+
 /// What a URL tells.
-#[derive(PartialEq, Eq)]
 pub(super) struct Target {
-    pub address: RedisAddress,
+    pub place: Place,
     pub user: Option<String>,
-    pub password: Option<String>,
+    pub passwords: Passwords,
     pub db: u32,
+    pub patience: Patience,
+    /// None where nothing is sealed.
+    pub tls: Option<Tls>,
 }
 
 fn refused(reason: &str) -> EngineError {
     EngineError::Refused(format!(
-        "{reason}; write META-URL as redis://[user:password@]host[:6379]/db or unix:///path?db=1"
+        "{reason}; write META-URL as redis[s]://[user:password@]host[:6379]/db, unix:///path?db=1, \
+         or redis[s]://[user:password@]master,sentinel:26379,sentinel/db"
     ))
 }
 
+/// A URL, read; nothing that it names is opened.
+struct Parts {
+    place: Place,
+    user: Option<String>,
+    password: Option<String>,
+    db: u32,
+    options: Options,
+    sealed: bool,
+}
+
+fn parts(url: &str) -> Result<Parts, EngineError> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("redis", url));
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let options = Options::parse(query).map_err(|reason| refused(&reason))?;
+    let (place, db) = match scheme {
+        "redis" | "rediss" => rest.split_once('/').unwrap_or((rest, "")),
+        "unix" => (rest, ""),
+        _ => return Err(refused("this is no scheme of a Redis")),
+    };
+    let (entry, place) =
+        place.rsplit_once('@').map_or((None, place), |(entry, place)| (Some(entry), place));
+    let (user, password) = entry.map_or((None, None), credentials);
+    let db = options.db.as_deref().unwrap_or(db).trim_matches('/');
+    let db = if db.is_empty() { Ok(0) } else { db.parse() };
+    let db = db.map_err(|_| refused("the database is a number"))?;
+    let place = match scheme {
+        "unix" if place.is_empty() => return Err(refused("the socket's path is missing")),
+        "unix" => Place::One(RedisAddress::Unix(decoded(place).into())),
+        _ => placed(place)?,
+    };
+    Ok(Parts { place, user, password, db, options, sealed: scheme == "rediss" })
+}
+
 impl Target {
-    pub(super) fn parse(url: &str) -> Result<Self, EngineError> {
-        let (scheme, rest) = url.split_once("://").unwrap_or(("redis", url));
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (place, db) = match scheme {
-            "redis" => rest.split_once('/').unwrap_or((rest, "")),
-            "unix" => (rest, ""),
-            _ => return Err(refused("TLS and other schemes are not spoken here")),
-        };
-        let (entry, place) =
-            place.rsplit_once('@').map_or((None, place), |(entry, place)| (Some(entry), place));
-        let (user, password) = entry.map_or((None, None), credentials);
-        let db = db_of(query)?.unwrap_or(db);
-        let db = if db.is_empty() { Ok(0) } else { db.parse() };
+    /// From a URL; what it leaves out is in `passwords`.
+    ///
+    /// # Errors
+    /// A URL that cannot be read, with the form it should have; a file of certificates that cannot.
+    pub(super) fn parse(url: &str, passwords: Passwords) -> Result<Self, EngineError> {
+        let Parts { place, user, password, db, options, sealed } = parts(url)?;
         Ok(Self {
-            address: if scheme == "unix" {
-                RedisAddress::Unix(decoded(place).into())
-            } else {
-                tcp(place)?
-            },
+            place,
             user,
-            password,
-            db: db.map_err(|_| refused("the database is a number"))?,
+            passwords: Passwords { redis: password.or(passwords.redis), ..passwords },
+            db,
+            patience: options.patience,
+            tls: sealed.then(|| Tls::new(&options.tls)).transpose()?,
         })
     }
+}
+
+/// The command by which a person asks the Redis of a URL, or its first Sentinel, whether it answers;
+/// none for a URL that cannot be read. A password is asked for, not shown.
+pub fn command_to_ask(url: &str) -> Option<String> {
+    let Parts { place, user, password, options, sealed, .. } = parts(url).ok()?;
+    let given = |flag: &str, value: Option<&str>| {
+        value.map_or_else(String::new, |value| format!(" {flag} {value}"))
+    };
+    let at = |(host, port): &HostPort| format!(" -h {host} -p {port}");
+    let mut words = "redis-cli".to_owned();
+    words += &match &place {
+        Place::One(RedisAddress::Unix(path)) => format!(" -s {}", path.display()),
+        Place::One(RedisAddress::Tcp(host, port)) => at(&(host.clone(), *port)),
+        Place::Sentinels { at: sentinels, .. } => sentinels.first().map(at).unwrap_or_default(),
+    };
+    if sealed {
+        let tls = &options.tls;
+        words += if tls.unverified { " --tls --insecure" } else { " --tls" };
+        words += &given("--cacert", tls.authorities.as_deref());
+        words += &given("--cert", tls.certificate.as_deref());
+        words += &given("--key", tls.key.as_deref());
+        words += &given("--sni", tls.server_name.as_deref());
+    }
+    if let Place::Sentinels { master, .. } = &place {
+        words += &given("SENTINEL get-master-addr-by-name", Some(master));
+        return Some(words);
+    }
+    words += &given("--user", user.as_deref());
+    words += if user.is_some() || password.is_some() { " --askpass PING" } else { " PING" };
+    Some(words)
 }
 
 fn credentials(entry: &str) -> (Option<String>, Option<String>) {
@@ -77,39 +175,46 @@ fn credentials(entry: &str) -> (Option<String>, Option<String>) {
     (given(user), given(password))
 }
 
-fn tcp(place: &str) -> Result<RedisAddress, EngineError> {
-    if place.contains(',') {
-        return Err(refused("several hosts (Sentinel, Cluster) are not served yet"));
+/// One host; or, as JuiceFS tells them apart, a master's name and its Sentinels, if there is a comma
+/// before the first colon.
+fn placed(place: &str) -> Result<Place, EngineError> {
+    match (place.find(','), place.find(':')) {
+        (None, _) => {
+            let (host, port) = host_port(place)?;
+            Ok(Place::One(RedisAddress::Tcp(host, port.unwrap_or(PORT))))
+        }
+        (Some(comma), Some(colon)) if comma < colon => sentinels(place),
+        _ => Err(refused(
+            "several hosts are a Redis Cluster, which is not served (Sentinels stand behind the \
+             name of their master, and at least one with its port)",
+        )),
     }
+}
+
+/// Sentinels without a port have that of the last one.
+fn sentinels(place: &str) -> Result<Place, EngineError> {
+    let mut names = place.split(',');
+    let master = decoded(names.next().unwrap_or_default());
+    let found = names.map(host_port).collect::<Result<Vec<_>, _>>()?;
+    let last = found.last().and_then(|(_, port)| *port).unwrap_or(SENTINEL_PORT);
+    let at = found.into_iter().map(|(host, port)| (host, port.unwrap_or(last))).collect();
+    Ok(Place::Sentinels { master, at })
+}
+
+fn host_port(place: &str) -> Result<(String, Option<u16>), EngineError> {
     let (host, port) = match place.strip_prefix('[') {
         Some(rest) => rest.split_once(']').ok_or_else(|| refused("a bracket is not closed"))?,
         None => place.find(':').map_or((place, ""), |at| place.split_at(at)),
     };
     let port = match port.strip_prefix(':').unwrap_or(port) {
-        "" => PORT,
-        port => port.parse().map_err(|_| refused("the port is a number below 65536"))?,
+        "" => None,
+        port => Some(port.parse().map_err(|_| refused("the port is a number below 65536"))?),
     };
-    Ok(RedisAddress::Tcp(if host.is_empty() { "localhost" } else { host }.to_owned(), port))
-}
-
-/// The `db` option. Others tune the official client's driver and have no meaning here, except
-/// those that change what is read or from whom.
-fn db_of(query: &str) -> Result<Option<&str>, EngineError> {
-    let mut db = None;
-    for (name, value) in query.split('&').filter_map(|option| option.split_once('=')) {
-        match name {
-            "db" => db = Some(value),
-            "route-read" if !value.is_empty() => {
-                return Err(refused("reading from replicas (route-read) is not served"));
-            }
-            _ => {}
-        }
-    }
-    Ok(db)
+    Ok((if host.is_empty() { "localhost" } else { host }.to_owned(), port))
 }
 
 /// `%40` and the like as the bytes they stand for.
-fn decoded(text: &str) -> String {
+pub(super) fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -129,8 +234,8 @@ mod tests {
     use super::*;
 
     fn parsed(url: &str) -> (String, Option<String>, Option<String>, u32) {
-        let target = Target::parse(url).unwrap();
-        (target.address.to_string(), target.user, target.password, target.db)
+        let target = Target::parse(url, Passwords::default()).unwrap();
+        (target.place.to_string(), target.user, target.passwords.redis, target.db)
     }
 
     #[test]
@@ -147,10 +252,64 @@ mod tests {
             parsed("unix://u:pw@/run/redis.sock?db=3"),
             ("/run/redis.sock".into(), some("u"), some("pw"), 3)
         );
-        for wrong in
-            ["redis://h/x", "redis://h:99999", "redis://a:1,b:2/1", "rediss://h", "redis://[::1"]
-        {
-            assert!(Target::parse(wrong).is_err(), "{wrong}");
+        for wrong in [
+            "redis://h/x",
+            "redis://h:99999",
+            "redis://a:1,b:2/1",
+            "redis://[::1",
+            "redis://h/1?tls-ca-cert=/x",
+            "rediss://h?tls-cert-file=/c",
+            "rediss://h?tls-ca-cert-file=/not/there",
+            "unix://?db=1",
+            "ftp://h",
+        ] {
+            assert!(Target::parse(wrong, Passwords::default()).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn tls_is_spoken_where_the_scheme_says_so() {
+        let tls = |url: &str| Target::parse(url, Passwords::default()).unwrap().tls.is_some();
+        assert!(tls("rediss://h/1?insecure-skip-verify=1"));
+        assert!(!tls("redis://h/1?insecure-skip-verify=1"));
+    }
+
+    #[test]
+    fn sentinels_stand_behind_a_comma_that_comes_before_a_colon() {
+        let place = |url: &str| Target::parse(url, Passwords::default()).unwrap().place;
+        let of = |master: &str, at: &[(&str, u16)]| Place::Sentinels {
+            master: master.to_owned(),
+            at: at.iter().map(|(host, port)| ((*host).to_owned(), *port)).collect(),
+        };
+        let wanted = of("mine", &[("a", 1), ("b", 7), ("::1", 7)]);
+        assert_eq!(place("redis://:pw@mine,a:1,b,[::1]:7/2"), wanted);
+        assert_eq!(place("redis://mine,a:1,b/2"), of("mine", &[("a", 1), ("b", 26379)]));
+    }
+
+    #[test]
+    fn a_person_asks_with_one_command() {
+        let asks = |url: &str| command_to_ask(url).unwrap();
+        assert_eq!(asks("redis://h/1"), "redis-cli -h h -p 6379 PING");
+        let socket = asks("unix://:hush@/run/redis.sock?db=3");
+        assert_eq!(socket, "redis-cli -s /run/redis.sock --askpass PING");
+        assert_eq!(
+            asks("rediss://me@h:1?tls-ca-cert-file=/ca&tls-cert-file=/c&tls-key-file=/k"),
+            "redis-cli -h h -p 1 --tls --cacert /ca --cert /c --key /k --user me --askpass PING"
+        );
+        assert_eq!(
+            asks("rediss://:hush@mine,a:1,b/2?insecure-skip-verify=1"),
+            "redis-cli -h a -p 1 --tls --insecure SENTINEL get-master-addr-by-name mine"
+        );
+        assert_eq!(command_to_ask("redis://h/x"), None);
+    }
+
+    #[test]
+    fn a_password_in_the_url_comes_first() {
+        let password = |url: &str| {
+            let passwords = Passwords { redis: Some("other".into()), sentinel: None };
+            Target::parse(url, passwords).unwrap().passwords.redis
+        };
+        assert_eq!(password("redis://:own@h"), Some("own".into()));
+        assert_eq!(password("redis://me@h"), Some("other".into()));
     }
 }

@@ -5,5 +5,7 @@ pub(super) mod basics;
 mod outage;
 mod points;
 mod proxy;
+mod sentinel;
 pub(crate) mod server;
 mod suite;
+mod tls;

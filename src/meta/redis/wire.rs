@@ -1,8 +1,9 @@
 //! One connection: bytes out in the order asked, replies back in that order.
 //!
-//! Owns the socket and the questions without an answer. Three tasks serve it: a writer and a
-//! reader, each of which closes it when it ends or is dropped with its core, and a watch that does
-//! not wait for ever. Does not know what is said nor how to connect.
+//! Owns the socket, with TLS between it and the words where the server wants that, and the questions
+//! without an answer. Three tasks serve it: a writer and a reader, each of which closes it when it
+//! ends or is dropped with its core, and a watch that does not wait for ever. Does not know what is
+//! said nor how to connect.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use redis::{Parser, Value};
 
+use super::tls::TlsSession;
 use super::words::Asked;
 use crate::stdx::{Sender, monotonic_ns, oneshot};
 use crate::uring::net::{recv, send_all};
@@ -43,6 +45,9 @@ struct Waiting {
 
 pub(super) struct Wire {
     fd: OwnedFd,
+    tls: Option<RefCell<TlsSession>>,
+    /// What ended the TLS session.
+    trouble: RefCell<Option<String>>,
     outbox: RefCell<Vec<u8>>,
     /// Wakes the writer while it waits for the outbox to fill.
     writer: Cell<Option<Waker>>,
@@ -65,9 +70,11 @@ impl Drop for Serving {
 
 impl Wire {
     /// Serve a connected socket, until it is silent for too long.
-    pub(super) fn new(fd: OwnedFd, silence_max: Duration) -> Rc<Self> {
+    pub(super) fn new(fd: OwnedFd, tls: Option<TlsSession>, silence_max: Duration) -> Rc<Self> {
         let wire = Rc::new(Self {
             fd,
+            tls: tls.map(RefCell::new),
+            trouble: RefCell::default(),
             outbox: RefCell::default(),
             writer: Cell::default(),
             waiting: RefCell::default(),
@@ -83,6 +90,11 @@ impl Wire {
 
     pub(super) fn is_cut(&self) -> bool {
         self.cut.get()
+    }
+
+    /// Why TLS ended the connection, if it did.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.borrow().clone()
     }
 
     /// End the connection; those who wait for replies are told.
@@ -104,7 +116,8 @@ impl Wire {
 
     /// Ready when there is something to send, or when nothing will be.
     fn poll_outbox(&self, context: &Context<'_>) -> Poll<()> {
-        if self.is_cut() || !self.outbox.borrow().is_empty() {
+        let handshake = || self.tls.as_ref().is_some_and(|tls| tls.borrow().wants_to_send());
+        if self.is_cut() || !self.outbox.borrow().is_empty() || handshake() {
             return Poll::Ready(());
         }
         self.writer.set(Some(context.waker().clone()));
@@ -172,7 +185,15 @@ async fn send_outbox(serving: Serving) {
         if wire.is_cut() {
             return;
         }
-        let bytes = wire.outbox.replace(spare);
+        let bytes = match &wire.tls {
+            None => wire.outbox.replace(spare),
+            Some(tls) => {
+                let mut words = wire.outbox.borrow_mut();
+                tls.borrow_mut().seal(&words, &mut spare);
+                words.clear();
+                spare
+            }
+        };
         let (sent, buffer) = send_all(&wire.fd, bytes).await;
         if sent.is_err() {
             return;
@@ -198,12 +219,23 @@ async fn read_replies(serving: Serving) {
     let wire = &serving.0;
     let mut parser = Parser::new();
     let mut buffer = vec![0; RECEIVE_BYTES];
+    let mut opened = Vec::new();
     loop {
         let (received, back) = recv(&wire.fd, buffer).await;
         buffer = back;
         let Ok(count @ 1..) = received else { return };
         wire.hear();
         let mut arrived = Arrived(&buffer[..count]);
+        if let Some(tls) = &wire.tls {
+            opened.clear();
+            if let Err(trouble) = tls.borrow_mut().open(arrived.0, &mut opened) {
+                *wire.trouble.borrow_mut() = Some(trouble);
+                return;
+            }
+            // The handshake goes on, or is done and lets go what waited for it.
+            wire.wake_writer();
+            arrived = Arrived(&opened);
+        }
         loop {
             match parser.parse_value(&mut arrived) {
                 Ok(value) => {
@@ -262,7 +294,7 @@ mod tests {
             far
         });
         block_on(async {
-            let wire = Wire::new(near, SILENCE);
+            let wire = Wire::new(near, None, SILENCE);
             let mut two = Asked::one(&[b"A"]);
             two.add(&[b"B"]);
             let (third, fourth) = (Asked::one(&[b"C"]), Asked::one(&[b"D"]));
@@ -295,7 +327,7 @@ mod tests {
             far
         });
         block_on(async {
-            let wire = Wire::new(near, 10 * SILENCE);
+            let wire = Wire::new(near, None, 10 * SILENCE);
             let first = Asked::one(&[&large]);
             let ask = async |asked: &Asked, pause_ms| {
                 sleep(Duration::from_millis(pause_ms)).await;
@@ -313,7 +345,7 @@ mod tests {
     fn silence_ends_a_connection_only_while_an_answer_is_due() {
         let (_far, near) = pair();
         block_on(async {
-            let wire = Wire::new(near, SILENCE);
+            let wire = Wire::new(near, None, SILENCE);
             sleep(2 * SILENCE).await;
             assert!(!wire.is_cut(), "nobody asked");
             let began = Instant::now();
@@ -329,7 +361,7 @@ mod tests {
             let (mut far, near) = pair();
             far.write_all(bytes.as_bytes()).unwrap();
             block_on(async {
-                let wire = Wire::new(near, SILENCE);
+                let wire = Wire::new(near, None, SILENCE);
                 sleep(SILENCE / 2).await;
                 assert!(wire.is_cut(), "{bytes}");
             });

@@ -3,7 +3,7 @@
 use super::server::*;
 use crate::meta::engine::{Engine, EngineError, Session};
 use crate::meta::record::{encode_node, encode_slice};
-use crate::meta::redis::{RedisAddress, RedisServer};
+use crate::meta::redis::{Passwords, RedisAddress, RedisServer};
 use crate::meta::txn::{
     Commit, Counter, Expect, Flock, Key, LockOwner, Mutation, NodeField, Outcome, Patch, Plock,
     SetNode, Value,
@@ -625,7 +625,17 @@ fn who_may_not_enter_is_told_why() {
         assert!(!error.to_string().contains("secret"));
     }
     let url = format!("unix://:secret@{}?db=2", server.path().display());
-    let engine = RedisServer::from_url(&url, None).unwrap().engine();
+    let engine = RedisServer::from_url(&url, Passwords::default()).unwrap().engine();
     block_on(engine.store_setting("two".into(), vec![])).unwrap();
     assert_eq!(entered(None, Some("secret"), 2).unwrap().as_deref(), Some("two"));
+}
+
+#[test]
+fn nodes_of_a_cluster_are_refused_by_name() {
+    let port = free_port().to_string();
+    let server = TestServer::start(&["--cluster-enabled", "yes", "--cluster-port", &port]);
+    for db in [0, 1] {
+        let error = block_on(server.server(db).engine().load_setting()).unwrap_err().to_string();
+        assert!(error.contains("Redis Cluster, which is not served"), "{error}");
+    }
 }

@@ -14,7 +14,7 @@ use super::server::*;
 use crate::meta::engine::{Engine, EngineError, Session};
 use crate::meta::redis::pack::pack;
 use crate::meta::redis::words::{Asked, Words};
-use crate::meta::redis::{RedisAddress, RedisServer};
+use crate::meta::redis::{Passwords, RedisAddress, RedisServer};
 use crate::meta::txn::{Commit, Counter, Expect, Key, Mutation, Outcome, Value};
 use crate::types::{FileType, Ino};
 use crate::uring::{block_on, sleep, spawn, timeout};
@@ -33,7 +33,7 @@ fn create(number: u64) -> Commit {
 }
 
 /// Create `count` files from `first` on, some at a time; all are applied.
-async fn create_many(engine: &dyn Engine, first: u64, count: u64) {
+pub(super) async fn create_many(engine: &dyn Engine, first: u64, count: u64) {
     for start in (first..first + count).step_by(20) {
         let waits = (start..start + 20).map(|number| engine.commit(create(number)));
         for outcome in join_all(waits.collect()).await {
@@ -42,7 +42,7 @@ async fn create_many(engine: &dyn Engine, first: u64, count: u64) {
     }
 }
 
-async fn assert_count(engine: &dyn Engine, count: u64) {
+pub(super) async fn assert_count(engine: &dyn Engine, count: u64) {
     let keys = [Key::DirLen(Ino::ROOT), Key::Counter(Counter::TotalInodes)];
     let found = engine.fetch(&keys).await.unwrap();
     assert_eq!(found, [Value::DirLen(count), Value::Counter(count as i64)]);
@@ -238,7 +238,7 @@ fn a_redis_that_was_never_there_is_told_by_address() {
         ("redis://no-such-host.invalid:7/0".into(), "no-such-host.invalid:7".into()),
     ];
     for (url, shown) in urls {
-        let engine = RedisServer::from_url(&url, None).unwrap().engine();
+        let engine = RedisServer::from_url(&url, Passwords::default()).unwrap().engine();
         let began = Instant::now();
         match block_on(engine.load_setting()) {
             Err(EngineError::Unavailable(text)) => assert!(text.contains(&shown), "{text}"),
@@ -266,7 +266,9 @@ fn host_names_are_resolved() {
     let port = listener.local_addr().unwrap().port();
     drop(listener);
     let _server = TestServer::start(&["--port", &port.to_string()]);
-    let engine = RedisServer::from_url(&format!("localhost:{port}/3"), None).unwrap().engine();
+    let engine = RedisServer::from_url(&format!("localhost:{port}/3"), Passwords::default())
+        .unwrap()
+        .engine();
     block_on(async {
         create_many(&*engine, 100, 20).await;
         assert!(

@@ -163,6 +163,12 @@ fn shown(value: &Value) -> String {
     }
 }
 
+/// A port of this machine that nobody has.
+pub(super) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
 pub(super) fn dir() -> Attr {
     Attr { mtime: Time { sec: 5, nsec: 7 }, ..Attr::new(FileType::Dir, 0o777, Time::default()) }
 }
