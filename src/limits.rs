@@ -15,6 +15,10 @@ pub const CHANGES_MAX: usize = 1 << 17;
 pub const TOLD_MAX: usize = 1 << 14;
 /// Nodes, and names, that plans may begin from without asking.
 pub const SEEN_MAX: usize = 1 << 16;
+/// Directories with a quota in a volume that is mounted for writing; one more and it is not.
+pub const QUOTAS_MAX: usize = 1 << 20;
+/// Quotas asked of an engine at a time.
+pub const QUOTAS_PAGE: usize = 1000;
 /// Rules of access control that are remembered; beyond, all are forgotten and asked for again.
 pub const ACL_RULES_MAX: usize = 1 << 14;
 /// Rules of access control asked of an engine at a time.

@@ -73,8 +73,7 @@ def refused(rig):
         check(word in done.stdout, "%s: %r does not name %r" % (fixture, done.stdout, word))
         check(loader.digest(url) == before, fixture + ": the refusal wrote to the volume")
     _wrong_passphrase(rig)
-    _quotas_refused(rig)
-    return "%d volumes refused by name, nothing written" % (len(REFUSED) + 1)
+    return "%d volumes refused by name, nothing written" % len(REFUSED)
 
 
 def _wrong_passphrase(rig):
@@ -87,18 +86,6 @@ def _wrong_passphrase(rig):
     told = done.stdout.strip()
     check(done.returncode == 1 and PASSPHRASE in told and "\n" not in told and "not it" not in told, "it is told: " + told)
     check(not os.path.ismount(point), "it was mounted")
-
-
-def _quotas_refused(rig):
-    """Quotas of directories are not kept by us: such a volume is only read."""
-    url = rig.volume()
-    db = loader.Connection(url)
-    db.call("HSET", "dirQuota", "1", b"\0" * 16)
-    point = rig.path("mnt-quota")
-    os.makedirs(point)
-    done = rig.call("mount", "-d", url, point, ok=False, timeout=60)
-    check(done.returncode == 3 and "quota" in done.stdout, "quotas: %d %r" % (done.returncode, done.stdout))
-    rig.umount(rig.mount(url, "--read-only", where="mnt-quota"))
 
 
 def _work(point, seed):

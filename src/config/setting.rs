@@ -96,9 +96,6 @@ impl SecretKey {
 /// Keys whose values nobody is shown.
 const HIDDEN: &[&str] = &["SecretKey", "SessionToken", "EncryptKey"];
 
-/// What directories with quotas are refused for.
-pub const DIR_QUOTAS: &str = "quotas of directories";
-
 /// Why a volume is not mounted, with what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -419,6 +416,11 @@ impl Setting {
         self.flag("DirStats")
     }
 
+    /// Whether what users and groups own is counted and limited.
+    pub fn owner_quotas(&self) -> bool {
+        self.flag("UserGroupQuota")
+    }
+
     /// Whether this client may serve the volume.
     ///
     /// # Errors
@@ -443,9 +445,6 @@ impl Setting {
         }
         if self.tags() && !read_only {
             return Err(Refusal::OnlyReadable("tags of objects in a tier of storage"));
-        }
-        if self.flag("UserGroupQuota") && !read_only {
-            return Err(Refusal::OnlyReadable("user and group quotas"));
         }
         Ok(())
     }
@@ -535,8 +534,8 @@ mod tests {
         assert!(many.check(true).unwrap_err().to_string().contains("256 shards"));
         assert!(reason("refuse-changelog").contains("change log"));
         assert_eq!(fixture("refuse-changelog").check(true), Ok(()));
-        assert!(reason("quota-acl").contains("user and group quotas"));
-        assert!(fixture("quota-acl").acl() && fixture("quota-acl").check(true) == Ok(()));
+        assert!(fixture("quota-acl").acl() && fixture("quota-acl").owner_quotas());
+        assert_eq!(fixture("quota-acl").check(false), Ok(()));
         assert!(matches!(Setting::parse("{}"), Err(Refusal::NotAVolume(_))));
     }
 

@@ -175,6 +175,14 @@ impl Server {
         &self.vfs.notices
     }
 
+    /// Learn which directories have a quota.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn load_quotas(&self) -> Result<(), Failure> {
+        uring::block_on(async { Ok(self.floors().0.load_quotas().await?) })
+    }
+
     /// Register the mount, if it has a session.
     ///
     /// # Errors
@@ -222,6 +230,8 @@ impl Server {
         uring::block_on(async {
             let shared = MetaShared::new(Ino::ROOT, read_only, 0, rules);
             let meta = Meta::new(engines.engine(), shared);
+            // What is made on the way counts.
+            meta.load_quotas().await?;
             super::volume::find_dir(&meta, path).await
         })
     }

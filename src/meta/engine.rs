@@ -189,9 +189,6 @@ pub trait Engine {
     /// Store a rule of access control under an id of its own, not 0, also where there is one like it.
     fn add_acl_rule(&self, rule: Rule) -> Local<'_, Result<u32, EngineError>>;
 
-    /// Whether directories have quotas.
-    fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>>;
-
     /// Tell `hear` what is changed, by any client and this one, soon after; until that is not possible
     /// any more: the reason. What may have been missed is the caller's to forget.
     fn watch(&self, hear: Rc<dyn Fn(Heard)>) -> Local<'_, EngineError> {

@@ -36,6 +36,6 @@ pub use plan::{Rules, Who};
 pub use scan::{Page, Row, Table};
 pub use slices::{MetaError, NewSlices, SizedSlice, Slices};
 pub use txn::{
-    Commit, Counter, Delayed, Expect, Flock, Key, LockOwner, Mutation, NodeField, Outcome, Patch,
-    Plock, SetNode, Value,
+    Commit, Counter, Delayed, Expect, Flock, Holder, Key, LockOwner, Mutation, NodeField, Outcome,
+    Patch, Plock, Quota, SetNode, Value,
 };

@@ -97,7 +97,8 @@ pub fn begin(floors: &Floors, duties: &Duties, info: String) {
     }
 }
 
-/// Say forever that this client lives, and obey what has become of the setting.
+/// Say forever that this client lives, obey what has become of the setting, and look
+/// at the quotas.
 async fn beat(meta: Rc<Meta>, duties: Duties, info: String) {
     loop {
         uring::sleep(duties.heartbeat).await;
@@ -111,6 +112,9 @@ async fn beat_once(meta: &Meta, duties: &Duties, info: &str) {
     }
     if let Err(error) = setting::obey(meta).await {
         tracing::warn!(%error, "changes of the setting are not seen this time");
+    }
+    if let Err(error) = meta.load_quotas().await {
+        tracing::warn!(%error, "quotas that others set are not seen this time");
     }
 }
 

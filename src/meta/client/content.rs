@@ -183,9 +183,9 @@ impl Slices for Meta {
         Box::pin(async move {
             self.writable()?;
             let (ino, rules) = (slices.ino, self.shared.rules());
-            if rules.capacity > 0 {
+            if rules.capacity > 0 || self.shared.quotas.any() {
                 let plan = |found: &[Value]| {
-                    let commit = push_inside(slices.clone(), node_in(&found[0])?, &rules, now());
+                    let commit = push_inside(slices.clone(), node_in(&found[0])?, &rules, now())?;
                     Ok((Some(commit), ()))
                 };
                 let (_, nodes) = self.decide_warm([Key::Node(ino)], plan).await?;

@@ -190,10 +190,6 @@ impl Engine for RedisEngine {
         Box::pin(async move { acl::add(&self.link, &rule).await })
     }
 
-    fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>> {
-        Box::pin(session::has_dir_quotas(&self.link))
-    }
-
     fn watch(&self, hear: Rc<dyn Fn(Heard)>) -> Local<'_, EngineError> {
         Box::pin(tracking::watch(&self.link.shared, hear))
     }

@@ -5,7 +5,7 @@
 
 use super::keys;
 use super::words::Words;
-use crate::meta::record::{encode_delayed, encode_entry, encode_node, encode_slice};
+use crate::meta::record::{encode_delayed, encode_entry, encode_limits, encode_node, encode_slice};
 use crate::meta::txn::{
     Commit, Counter, Expect, Flock, LockOwner, Mutation, NodeField, Patch, Plock, SetNode,
 };
@@ -167,6 +167,25 @@ fn expect(words: &mut Words, index: usize, expectation: &Expect) {
                 words.add(keys::owner(*owner)).add(records);
             });
         }
+        Expect::ParentsAre(ino, parents) => {
+            begin("parents", keys::parents(*ino));
+            words.number(parents.len());
+            parents.iter().for_each(|(dir, links)| {
+                words.number(dir).number(links);
+            });
+        }
+        Expect::QuotaRoom(..) | Expect::Room { .. } => room(words, index, expectation),
+    }
+}
+
+/// Limits of the volume, or of a quota.
+fn room(words: &mut Words, index: usize, expectation: &Expect) {
+    match expectation {
+        Expect::QuotaRoom(holder, space, inodes) => {
+            let ([limits, ..], field) = keys::quota(*holder);
+            words.add("quota").number(index).add(limits).number(field);
+            words.number(space).number(inodes);
+        }
         Expect::Room { space, inodes, capacity, inode_limit } => {
             let limits = [
                 (Counter::UsedSpace, *space, *capacity),
@@ -179,6 +198,7 @@ fn expect(words: &mut Words, index: usize, expectation: &Expect) {
                 }
             }
         }
+        _ => unreachable!("only limits come here"),
     }
 }
 
@@ -372,6 +392,18 @@ fn aside(words: &mut Words, mutation: &Mutation) {
         Mutation::CountGrowth(ino, length, space) => {
             words.add("grow").add(keys::node(*ino));
             words.number(length >> 32).number(length & 0xffff_ffff).number(space);
+        }
+        Mutation::AddQuota(holder, space, inodes) => {
+            let ([limits, ..], field) = keys::quota(*holder);
+            words.add("quota").add(limits).number(field).number(space).number(inodes);
+        }
+        Mutation::PutQuota(holder, quota) => {
+            let ([name, space, inodes], field) = keys::quota(*holder);
+            let field = field.to_string();
+            let limits = encode_limits([quota.max_space, quota.max_inodes]);
+            call(words, &[b"HSET", name.as_bytes(), field.as_bytes(), &limits]);
+            text(words, "HSET", space, &[&field, &quota.used_space.to_string()]);
+            text(words, "HSET", inodes, &[&field, &quota.used_inodes.to_string()]);
         }
         Mutation::DelDirStats(ino) => {
             words.add("recount").number(ino);
