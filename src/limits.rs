@@ -85,6 +85,8 @@ pub const REDIS_REQUESTS_MAX: usize = 1 << 12;
 pub const REDIS_LIST_PAGE: usize = 4096;
 /// Chunks that one call tries one by one for a list.
 pub const REDIS_CHUNKS_TRIED_MAX: usize = 1 << 14;
+/// Nodes of a Redis Cluster that are remembered, to be asked when the one in use is gone.
+pub const REDIS_NODES_MAX: usize = 64;
 /// Requests over HTTP in work, all cores together; one more waits for its turn.
 pub const NET_REQUESTS_MAX: usize = 1 << 10;
 /// Connections to one bucket that are kept open without use.

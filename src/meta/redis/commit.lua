@@ -17,6 +17,23 @@
 local call, byte, char, sub, fields, words = redis.call, string.byte, string.char, string.sub, struct.unpack, ARGV
 local clients, client, number = KEYS[1], ARGV[1], ARGV[2]
 
+-- In a Cluster all keys have a prefix, in the set of a session's locks, too.
+local prefix = string.match(clients, '^{%d+}')
+if prefix then
+  local plain = call
+  clients = sub(clients, #prefix + 1)
+  call = function(command, key, ...)
+    if command == 'MSET' then
+      local more = {...}
+      for at = 2, #more, 2 do more[at] = prefix .. more[at] end
+      return plain(command, prefix .. key, unpack(more))
+    elseif sub(key, 1, 6) == 'locked' then
+      return plain(command, prefix .. key, prefix .. ...)
+    end
+    return plain(command, prefix .. key, ...)
+  end
+end
+
 -- Whatever forbids writing (memory, a replica, a failing disk) is told here, before anything changes.
 local last, this = call('HINCRBY', clients, client, 1) - 1, tonumber(number)
 local again = last == this

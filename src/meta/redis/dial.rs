@@ -10,6 +10,8 @@ use std::rc::Rc;
 
 use redis::Value;
 
+use super::cluster::{self, Seen};
+use super::prefix::Prefix;
 use super::reply::{self, Next};
 use super::script::Hashes;
 use super::sentinel;
@@ -23,50 +25,108 @@ use crate::uring::timeout;
 
 /// The oldest Redis that is served.
 const VERSION_MIN: (u32, u32) = (6, 2);
-
-/// A connection, and the names of the scripts that its server has loaded.
-pub(super) type Met = (Rc<Wire>, Hashes);
+/// How often one node of a cluster may send on to another one.
+const HOPS_MAX: usize = 5;
 
 /// A connection to the server of a volume.
-pub(super) async fn dial(target: &Target) -> Result<Met, Failed> {
+pub(super) struct Met {
+    pub wire: Rc<Wire>,
+    /// The names of the scripts that it has loaded.
+    pub hashes: Hashes,
+    /// What tells one run of one server from all others.
+    pub run: Rc<str>,
+}
+
+/// A connection, or where else the volume is.
+enum Found {
+    Here(Met),
+    There(RedisAddress),
+}
+
+/// A connection to the server of a volume.
+pub(super) async fn dial(target: &Target, seen: &Seen) -> Result<Met, Failed> {
+    let tried = &mut Vec::new();
     match &target.place {
-        Place::One(address) => meet(target, address).await,
         Place::Sentinels { master, at } => {
             let mut told = Failed::Absent("META-URL names no Sentinel".into());
-            let mut tried = Vec::new();
             // One that was cut off from the others may name a master that was.
             for (host, port) in at {
                 let sentinel = RedisAddress::Tcp(host.clone(), *port);
                 let failed = match sentinel::master(target, master, &sentinel).await {
                     Ok(address) if tried.contains(&address) => continue,
-                    Ok(address) => match meet(target, &address).await {
+                    Ok(address) => match follow(target, seen, address.clone(), tried).await {
                         Ok(met) => return Ok(met),
-                        Err(failed) => {
-                            let failed = failed.by(&format!("the master {address}"));
-                            tried.push(address);
-                            failed
-                        }
+                        Err(failed) => failed.by(&format!("the master {address}")),
                     },
                     Err(failed) => failed.by(&format!("Sentinel {sentinel}")),
                 };
-                if failed.weight() > told.weight() {
-                    told = failed;
-                }
+                told = told.or_heavier(failed);
             }
             Err(told)
+        }
+        Place::One(address) => among(target, seen, vec![address.clone()], tried).await,
+        Place::Nodes(at) => {
+            let at = at.iter().map(|(host, port)| RedisAddress::Tcp(host.clone(), *port));
+            among(target, seen, at.collect(), tried).await
         }
     }
 }
 
-async fn meet(target: &Target, address: &RedisAddress) -> Result<Met, Failed> {
-    let wire = reach(target, address).await?;
-    match greet(target, &wire).await {
-        Ok(hashes) => Ok((wire, hashes)),
-        Err(failed) => {
-            wire.close();
-            Err(failed)
+/// A connection by way of the first of these, or of the nodes that were seen, that leads to one.
+async fn among(
+    target: &Target,
+    seen: &Seen,
+    mut at: Vec<RedisAddress>,
+    tried: &mut Vec<RedisAddress>,
+) -> Result<Met, Failed> {
+    at.extend(seen.nodes().into_iter().map(|(host, port)| RedisAddress::Tcp(host, port)));
+    if let [only] = &at[..] {
+        return follow(target, seen, only.clone(), tried).await;
+    }
+    let mut told = Failed::Absent("META-URL names no node".into());
+    for address in at {
+        if !tried.contains(&address) {
+            match follow(target, seen, address.clone(), tried).await {
+                Ok(met) => return Ok(met),
+                Err(failed) => told = told.or_heavier(failed.by(&format!("node {address}"))),
+            }
         }
     }
+    Err(told)
+}
+
+/// A connection to whom a server sends, and that one in turn.
+async fn follow(
+    target: &Target,
+    seen: &Seen,
+    first: RedisAddress,
+    tried: &mut Vec<RedisAddress>,
+) -> Result<Met, Failed> {
+    let mut address = first;
+    for hop in 0..HOPS_MAX {
+        tried.push(address.clone());
+        let named = |failed: Failed| match hop {
+            0 => failed,
+            _ => failed.by(&format!("it sends to {address}, and that one")),
+        };
+        match meet(target, seen, &address).await.map_err(named)? {
+            Found::Here(met) => return Ok(met),
+            Found::There(next) if tried.contains(&next) => {
+                return Err(Failed::Passing(format!("{address} sends back to {next}")));
+            }
+            Found::There(next) => address = next,
+        }
+    }
+    Err(Failed::Passing("each node sends to another one".into()))
+}
+
+async fn meet(target: &Target, seen: &Seen, address: &RedisAddress) -> Result<Found, Failed> {
+    let wire = reach(target, address).await?;
+    let found = greet(target, seen, &wire, address).await;
+    if !matches!(found, Ok(Found::Here(_))) {
+        wire.close();
+    }
+    found
 }
 
 /// A connection over which nothing is said yet.
@@ -116,7 +176,12 @@ pub(super) async fn ask(target: &Target, wire: &Wire, asked: &Asked) -> Result<V
     }
 }
 
-async fn greet(target: &Target, wire: &Wire) -> Result<Hashes, Failed> {
+async fn greet(
+    target: &Target,
+    seen: &Seen,
+    wire: &Rc<Wire>,
+    address: &RedisAddress,
+) -> Result<Found, Failed> {
     let mut asked = Asked::default();
     enter(&mut asked, target.user.as_deref(), target.passwords.redis.as_deref());
     asked.add(&[b"SELECT", target.db.to_string().as_bytes()]);
@@ -127,24 +192,36 @@ async fn greet(target: &Target, wire: &Wire) -> Result<Hashes, Failed> {
     }
     Hashes::load(&mut asked);
     let replies = ask(target, wire, &asked).await?;
-    if let Some(error) = reply::first_error(&replies) {
+    let other = |reply: &Value| match reply {
+        // It has no database but 0.
+        Value::ServerError(error) if error.to_string().contains("cluster mode") => None,
+        Value::ServerError(error) => Some(error.clone()),
+        _ => None,
+    };
+    if let Some(error) = &replies.iter().find_map(other) {
         return Err(match reply::next(error) {
-            // It has no database but 0.
-            Next::Tell if error.to_string().contains("cluster mode") => {
-                Failed::Refused(is_cluster())
-            }
             Next::Tell => Failed::Refused(reply::told("handshake", error)),
             _ => Failed::Passing(error.to_string()),
         });
     }
     let (before, loads) = replies.split_at(replies.len() - Hashes::COUNT);
     let infos = &before[before.len() - 1 - usize::from(watched)..];
-    check_server(&told_by(&infos[0]).map_err(Failed::Refused)?).map_err(Failed::Refused)?;
+    let text = told_by(&infos[0]).map_err(Failed::Refused)?;
+    check_version(&text).map_err(Failed::Refused)?;
+    let clustered = info(&text, "redis_mode") == Some("cluster");
+    check_mode(&target.place, clustered).map_err(Failed::Refused)?;
+    seen.settle(clustered.then(|| Prefix::of(target.db)))?;
     if watched && info(&told_by(&infos[1]).map_err(Failed::Refused)?, "role") != Some("master") {
         // In the middle of a fail-over the Sentinels may still name the old one.
         return Err(Failed::Passing("it is a replica".into()));
     }
-    Hashes::loaded(loads).map_err(|reply| Failed::Refused(reply::strange("SCRIPT LOAD", reply)))
+    let hashes = Hashes::loaded(loads)
+        .map_err(|reply| Failed::Refused(reply::strange("SCRIPT LOAD", reply)))?;
+    if clustered && let Some(next) = cluster::elsewhere(target, seen, wire, address).await? {
+        return Ok(Found::There(next));
+    }
+    let run = info(&text, "run_id").unwrap_or_default().into();
+    Ok(Found::Here(Met { wire: Rc::clone(wire), hashes, run }))
 }
 
 /// Why there is no connection.
@@ -168,6 +245,10 @@ impl Failed {
             Self::Unfit(_) => 2,
             Self::Refused(_) => 3,
         }
+    }
+
+    fn or_heavier(self, other: Self) -> Self {
+        if other.weight() > self.weight() { other } else { self }
     }
 
     /// With the name of one of several servers. That one is not there counts as passing: others watch
@@ -232,14 +313,22 @@ fn told_by(reply: &Value) -> Result<String, EngineError> {
     }
 }
 
-fn is_cluster() -> EngineError {
-    EngineError::Refused(
-        "this is a node of a Redis Cluster, which is not served; use a single Redis, or Sentinels"
-            .into(),
-    )
+/// Whether what stands there is what META-URL takes it for.
+fn check_mode(place: &Place, clustered: bool) -> Result<(), EngineError> {
+    let text = match place {
+        Place::Nodes(_) if !clustered => {
+            "META-URL names several hosts, which are nodes of a Redis Cluster, and this is none; \
+             name one host (Sentinels stand behind the name of their master)"
+        }
+        Place::Sentinels { .. } if clustered => {
+            "this is a node of a Redis Cluster, which has no Sentinels; name its nodes in META-URL"
+        }
+        _ => return Ok(()),
+    };
+    Err(EngineError::Refused(text.into()))
 }
 
-fn check_server(text: &str) -> Result<(), EngineError> {
+fn check_version(text: &str) -> Result<(), EngineError> {
     let version = info(text, "redis_version").unwrap_or("unknown");
     let mut parts = version.split('.').map_while(|part| part.parse().ok());
     let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
@@ -249,9 +338,6 @@ fn check_server(text: &str) -> Result<(), EngineError> {
             "Redis {version} is too old; {major}.{minor} or later is needed"
         )));
     }
-    if info(text, "redis_mode") == Some("cluster") {
-        return Err(is_cluster());
-    }
     Ok(())
 }
 
@@ -260,15 +346,14 @@ mod tests {
     use super::*;
 
     fn server(text: &str) -> Result<(), EngineError> {
-        check_server(text)
+        check_version(text)
     }
 
     #[test]
-    fn old_servers_and_clusters_are_refused_by_name() {
+    fn old_servers_are_refused_by_name() {
         assert!(server("# Server\r\nredis_version:6.2.0\r\nredis_mode:standalone\r\n").is_ok());
         assert!(server("redis_version:255.255.255\r\n").is_ok());
         let old = server("redis_version:6.0.16\r\n").unwrap_err().to_string();
         assert!(old.contains("6.0.16") && old.contains("6.2"), "{old}");
-        assert!(server("redis_version:7.0.0\r\nredis_mode:cluster\r\n").is_err());
     }
 }

@@ -3,6 +3,7 @@
 -- KEYS: allSessions, sessionInfos, sessions (of old clients), hash of clients' sequences.
 -- Gives the inodes the session keeps open.
 local sid, own = ARGV[1], ARGV[1] .. '_'
+local prefix = string.match(KEYS[1], '^{%d+}') or ''
 local function own_fields(key)
   local found = {}
   for _, field in ipairs(redis.call('HKEYS', key)) do
@@ -10,11 +11,11 @@ local function own_fields(key)
   end
   return found
 end
-for _, key in ipairs(redis.call('SMEMBERS', 'locked' .. sid)) do
+for _, key in ipairs(redis.call('SMEMBERS', prefix .. 'locked' .. sid)) do
   for _, field in ipairs(own_fields(key)) do redis.call('HDEL', key, field) end
 end
-redis.call('DEL', 'locked' .. sid)
-local kept = redis.call('SMEMBERS', 'session' .. sid)
+redis.call('DEL', prefix .. 'locked' .. sid)
+local kept = redis.call('SMEMBERS', prefix .. 'session' .. sid)
 if #kept > 0 then return kept end
 redis.call('ZREM', KEYS[1], sid)
 redis.call('HDEL', KEYS[2], sid)

@@ -310,11 +310,18 @@ async fn search_chunks(link: &Link, ino: Ino) -> Result<Vec<u32>, EngineError> {
     let (prefix, mut cursor) = (format!("c{ino}_"), b"0".to_vec());
     let pattern = format!("{prefix}*");
     let mut found = Vec::new();
+    // Another server begins anew.
+    let mut run = link.run();
     loop {
         let words: [&[u8]; 6] =
             [b"SCAN", &cursor, b"MATCH", pattern.as_bytes(), b"COUNT", SCAN_COUNT];
         let (next, names) = page("SCAN", link.call(&words).await?)?;
-        let indexes = names.iter().filter_map(|name| name.strip_prefix(prefix.as_bytes()));
+        if link.run() != run {
+            (run, found, cursor) = (link.run(), Vec::new(), b"0".to_vec());
+            continue;
+        }
+        let plain = names.iter().map(|name| link.plain(name));
+        let indexes = plain.filter_map(|name| name.strip_prefix(prefix.as_bytes()));
         found.extend(indexes.filter_map(|index| reply::parsed::<u32>(&pattern, index).ok()));
         if next == b"0" {
             found.sort_unstable();

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::dial::{Failed, dial};
+use super::cluster::Seen;
+use super::dial::{Failed, Met, dial};
 use super::options::Patience;
 use super::reply::{self, Next};
 use super::script::Hashes;
@@ -30,6 +31,8 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(5);
 /// What all cores of a mount share about their Redis.
 pub(super) struct Shared {
     pub target: Target,
+    /// What connections have told of the servers.
+    pub seen: Seen,
     /// A connection has stood once: from then on a missing server is waited for.
     reached: AtomicBool,
     /// The session these cores serve, 0 without one.
@@ -38,7 +41,12 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(target: Target) -> Self {
-        Self { target, reached: AtomicBool::new(false), sid: AtomicU64::new(0) }
+        Self {
+            target,
+            seen: Seen::default(),
+            reached: AtomicBool::new(false),
+            sid: AtomicU64::new(0),
+        }
     }
 }
 
@@ -46,6 +54,8 @@ pub(super) struct Link {
     pub shared: Arc<Shared>,
     wire: RefCell<Option<Rc<Wire>>>,
     hashes: RefCell<Rc<Hashes>>,
+    /// The run of the server that the last connection led to.
+    run: RefCell<Rc<str>>,
     /// One at a time connects; the others wait at the gate.
     connecting: Cell<bool>,
     gate: Gate,
@@ -85,6 +95,7 @@ impl Link {
             shared,
             wire: RefCell::default(),
             hashes: RefCell::default(),
+            run: RefCell::new("".into()),
             connecting: Cell::new(false),
             gate: Gate::default(),
             requests: Permits::new(REDIS_REQUESTS_MAX),
@@ -102,15 +113,24 @@ impl Link {
     pub(super) async fn ask(&self, asked: &Asked) -> Result<Vec<Value>, EngineError> {
         let _permit = self.requests.take().await;
         let mut pauses = Pauses::new(&self.shared.target.patience);
+        let mut named = None;
         loop {
             let wire = self.wire().await?;
-            let Ok(replies) = wire.ask(asked).await else {
+            let sent = match self.shared.seen.prefix() {
+                Some(prefix) => named.get_or_insert_with(|| prefix.applied(asked)),
+                None => asked,
+            };
+            let Ok(mut replies) = wire.ask(sent).await else {
                 pauses.pause().await;
                 continue;
             };
-            let Some(error) = reply::first_error(&replies) else { return Ok(replies) };
-            match reply::next(error) {
-                Next::Tell => return Ok(replies),
+            let next = reply::first_error(&replies).map_or(Next::Tell, reply::next);
+            match next {
+                Next::Tell => {
+                    replies.truncate(asked.replies);
+                    return Ok(replies);
+                }
+                Next::Again => pauses.pause().await,
                 Next::Load => self.load_scripts(&wire).await?,
                 Next::Wait => {
                     wire.close();
@@ -118,6 +138,16 @@ impl Link {
                 }
             }
         }
+    }
+
+    /// The plain name of a key that Redis tells.
+    pub(super) fn plain<'a>(&self, name: &'a [u8]) -> &'a [u8] {
+        self.shared.seen.prefix().map_or(name, |prefix| prefix.plain(name))
+    }
+
+    /// The run of the server that was asked last: a cursor of a scan means something in it alone.
+    pub(super) fn run(&self) -> Rc<str> {
+        Rc::clone(&self.run.borrow())
     }
 
     /// As [`Link::ask`], one command.
@@ -156,9 +186,10 @@ impl Link {
             }
             let _turn = Turn(self);
             // Rare and large: in a box it does not make every question large.
-            match Box::pin(dial(&self.shared.target)).await {
-                Ok((wire, hashes)) => {
+            match Box::pin(dial(&self.shared.target, &self.shared.seen)).await {
+                Ok(Met { wire, hashes, run }) => {
                     *self.hashes.borrow_mut() = Rc::new(hashes);
+                    *self.run.borrow_mut() = run;
                     self.shared.reached.store(true, Ordering::Release);
                     *self.wire.borrow_mut() = Some(Rc::clone(&wire));
                     return Ok(wire);

@@ -18,10 +18,17 @@ pub(super) async fn list(
     let key = &keys::dir(dir);
     let mut found = HashMap::new();
     let mut cursor = b"0".to_vec();
+    let mut run = link.run();
     loop {
         let count = REDIS_LIST_PAGE.to_string();
         let words: [&[u8]; 5] = [b"HSCAN", key.as_bytes(), &cursor, b"COUNT", count.as_bytes()];
         let (next, items) = fetch::page(key, link.call(&words).await?)?;
+        if cursor != b"0" && link.run() != run {
+            // A cursor of another server's scan.
+            (found, cursor) = (HashMap::new(), b"0".to_vec());
+            continue;
+        }
+        run = link.run();
         for pair in items.chunks_exact(2) {
             let (kind, ino) = fetch::entry(key, &pair[1])?;
             let name: Box<[u8]> = pair[0].as_slice().into();

@@ -11,4 +11,4 @@ for at = 2, 8, 2 do
   rest = value % 1000000000
 end
 local ino = quotient > 0 and string.format('%.0f%09.0f', quotient, rest) or string.format('%.0f', rest)
-return {entry, redis.call('GET', 'i' .. ino)}
+return {entry, redis.call('GET', (string.match(KEYS[1], '^{%d+}') or '') .. 'i' .. ino)}

@@ -8,6 +8,7 @@
 
 mod acl;
 mod batch;
+mod cluster;
 mod dial;
 mod fetch;
 mod garbage;
@@ -16,6 +17,7 @@ mod link;
 mod list;
 mod options;
 mod pack;
+mod prefix;
 mod reply;
 mod scan;
 mod script;
@@ -36,6 +38,7 @@ use std::sync::Arc;
 use self::batch::Committer;
 use self::link::{Link, Shared};
 use self::options::Patience;
+use self::scan::Scans;
 use self::target::{Place, Target};
 use super::acl::Rule;
 use super::engine::{
@@ -80,7 +83,8 @@ impl RedisServer {
     /// A handle for the calling core; connects when first used, and again when cut off.
     pub fn engine(&self) -> Rc<dyn Engine> {
         let link = Rc::new(Link::new(Arc::clone(&self.0)));
-        Rc::new(RedisEngine { committer: Committer::new(Rc::clone(&link)), link })
+        let committer = Committer::new(Rc::clone(&link));
+        Rc::new(RedisEngine { committer, link, scans: Scans::default() })
     }
 }
 
@@ -88,6 +92,7 @@ impl RedisServer {
 struct RedisEngine {
     link: Rc<Link>,
     committer: Rc<Committer>,
+    scans: Scans,
 }
 
 impl Engine for RedisEngine {
@@ -170,7 +175,7 @@ impl Engine for RedisEngine {
     }
 
     fn scan(&self, table: Table, from: u64, limit: usize) -> Local<'_, Result<Page, EngineError>> {
-        Box::pin(scan::page(&self.link, table, from, limit))
+        Box::pin(scan::page(&self.link, &self.scans, table, from, limit))
     }
 
     fn unkept_slice_ref(&self) -> i64 {

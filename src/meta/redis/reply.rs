@@ -9,6 +9,8 @@ use crate::meta::engine::EngineError;
 pub(super) enum Next {
     /// Load the scripts and send again.
     Load,
+    /// Wait and send again.
+    Again,
     /// Wait and send again, on a new connection: another server may stand there by then.
     Wait,
     /// Tell the caller.
@@ -18,7 +20,10 @@ pub(super) enum Next {
 /// Words by which Redis says "not now". They come first, or inside what an older server says
 /// about a script.
 const NOT_NOW: [&str; 7] =
-    ["LOADING", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "NOREPLICAS", "BUSY"];
+    ["LOADING", "READONLY", "CLUSTERDOWN", "MOVED", "MASTERDOWN", "NOREPLICAS", "BUSY"];
+/// By these a node of a cluster says that the slot is on its way to another one. Who would follow a
+/// part of its keys there might take the rest for absent: all is asked again when all has moved.
+const MOVING: [&str; 2] = ["ASK", "TRYAGAIN"];
 
 fn text(error: &ServerError) -> String {
     match error.details() {
@@ -32,6 +37,8 @@ pub(super) fn next(error: &ServerError) -> Next {
     let not_now = |word: &&str| text.starts_with(word) || text.contains(&format!("-{word} "));
     if error.code() == "NOSCRIPT" {
         Next::Load
+    } else if MOVING.contains(&error.code()) {
+        Next::Again
     } else if NOT_NOW.iter().any(not_now) || text.contains("max number of clients reached") {
         Next::Wait
     } else {

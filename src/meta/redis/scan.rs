@@ -3,6 +3,10 @@
 //! A page is one step of the scan, which Redis makes about as long as asked for. It may tell a row
 //! twice while it rebuilds its tables.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
 use redis::Value;
 
 use super::link::Link;
@@ -14,12 +18,29 @@ use crate::meta::scan::{Page, Row, Table};
 use crate::meta::txn::Delayed;
 use crate::types::Ino;
 
+/// The runs of servers in which scans of tables began.
+#[derive(Default)]
+pub(super) struct Scans(RefCell<HashMap<Table, Rc<str>>>);
+
 pub(super) async fn page(
     link: &Link,
+    scans: &Scans,
     table: Table,
     from: u64,
     limit: usize,
 ) -> Result<Page, EngineError> {
+    let page = step(link, table, from, limit).await?;
+    if from == 0 {
+        scans.0.borrow_mut().insert(table, link.run());
+    } else if scans.0.borrow().get(&table).is_some_and(|run| **run != *link.run()) {
+        let text = "another Redis server took over in the middle of a scan, which may have missed \
+                    something; begin again";
+        return Err(EngineError::Unavailable(text.into()));
+    }
+    Ok(page)
+}
+
+async fn step(link: &Link, table: Table, from: u64, limit: usize) -> Result<Page, EngineError> {
     let (next, rows) = match table {
         Table::Nodes => {
             let (next, found) = named(link, "i", from, limit).await?;
@@ -68,7 +89,8 @@ async fn named(
     let words = [&b"SCAN"[..], from.as_bytes(), b"MATCH", pattern.as_bytes(), b"COUNT"];
     let words: Vec<_> = words.into_iter().chain([limit.as_bytes()]).collect();
     let (next, found) = fetch::page(word, link.call(&words).await?)?;
-    let found = found.into_iter().filter_map(|key| String::from_utf8(key).ok());
+    let plain = found.iter().map(|key| link.plain(key).to_vec());
+    let found = plain.filter_map(|key| String::from_utf8(key).ok());
     Ok((reply::parsed(word, &next)?, found.collect()))
 }
 

@@ -189,11 +189,14 @@ pub(super) async fn describe(link: &Link) -> Result<Description, EngineError> {
         warn(seen, "redis-cli CONFIG SET maxmemory-policy noeviction");
     }
     let text = format!(
-        "Redis {} at {}{}, database {}, appendonly {}, appendfsync {sync}, maxmemory-policy {policy}",
+        "Redis {} at {}{}, {}, appendonly {}, appendfsync {sync}, maxmemory-policy {policy}",
         told("redis_version"),
         target.place,
         if target.tls.is_some() { " by TLS" } else { "" },
-        target.db,
+        match link.shared.seen.prefix() {
+            Some(prefix) => format!("a Cluster, keys with {}", prefix.text()),
+            None => format!("database {}", target.db),
+        },
         if appends { "yes" } else { "no" },
     );
     Ok(Description { text, warnings })

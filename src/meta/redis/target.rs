@@ -36,6 +36,10 @@ fn shown(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
+fn all_shown(at: &[HostPort]) -> String {
+    at.iter().map(|(host, port)| shown(host, *port)).collect::<Vec<_>>().join(", ")
+}
+
 /// A host name or address, and a port.
 pub(super) type HostPort = (String, u16);
 
@@ -46,6 +50,8 @@ pub(super) enum Place {
     One(RedisAddress),
     /// Where Sentinels say that the master of this name is.
     Sentinels { master: String, at: Vec<HostPort> },
+    /// At the node of a Redis Cluster to which one of these leads.
+    Nodes(Vec<HostPort>),
 }
 
 impl fmt::Display for Place {
@@ -53,9 +59,9 @@ impl fmt::Display for Place {
         match self {
             Self::One(address) => address.fmt(f),
             Self::Sentinels { master, at } => {
-                let at: Vec<_> = at.iter().map(|(host, port)| shown(host, *port)).collect();
-                write!(f, "{master} of the Sentinels {}", at.join(", "))
+                write!(f, "{master} of the Sentinels {}", all_shown(at))
             }
+            Self::Nodes(at) => write!(f, "the Cluster of {}", all_shown(at)),
         }
     }
 }
@@ -83,7 +89,8 @@ pub(super) struct Target {
 fn refused(reason: &str) -> EngineError {
     EngineError::Refused(format!(
         "{reason}; write META-URL as redis[s]://[user:password@]host[:6379]/db, unix:///path?db=1, \
-         or redis[s]://[user:password@]master,sentinel:26379,sentinel/db"
+         redis[s]://[user:password@]node:6379,node:6379/db for a Cluster, or \
+         redis[s]://[user:password@]master,sentinel:26379,sentinel/db for Sentinels"
     ))
 }
 
@@ -150,7 +157,9 @@ pub fn command_to_ask(url: &str) -> Option<String> {
     words += &match &place {
         Place::One(RedisAddress::Unix(path)) => format!(" -s {}", path.display()),
         Place::One(RedisAddress::Tcp(host, port)) => at(&(host.clone(), *port)),
-        Place::Sentinels { at: sentinels, .. } => sentinels.first().map(at).unwrap_or_default(),
+        Place::Sentinels { at: all, .. } | Place::Nodes(all) => {
+            all.first().map(at).unwrap_or_default()
+        }
     };
     if sealed {
         let tls = &options.tls;
@@ -176,7 +185,7 @@ fn credentials(entry: &str) -> (Option<String>, Option<String>) {
 }
 
 /// One host; or, as JuiceFS tells them apart, a master's name and its Sentinels, if there is a comma
-/// before the first colon.
+/// before the first colon; or else nodes of a Cluster.
 fn placed(place: &str) -> Result<Place, EngineError> {
     match (place.find(','), place.find(':')) {
         (None, _) => {
@@ -184,10 +193,15 @@ fn placed(place: &str) -> Result<Place, EngineError> {
             Ok(Place::One(RedisAddress::Tcp(host, port.unwrap_or(PORT))))
         }
         (Some(comma), Some(colon)) if comma < colon => sentinels(place),
-        _ => Err(refused(
-            "several hosts are a Redis Cluster, which is not served (Sentinels stand behind the \
-             name of their master, and at least one with its port)",
+        (Some(_), None) => Err(refused(
+            "of several hosts, at least one has its port: nodes of a Cluster the first one, \
+             Sentinels one behind the name of their master",
         )),
+        _ => {
+            let nodes = place.split(',').map(host_port).collect::<Result<Vec<_>, _>>()?;
+            let port = |(host, port): (String, Option<u16>)| (host, port.unwrap_or(PORT));
+            Ok(Place::Nodes(nodes.into_iter().map(port).collect()))
+        }
     }
 }
 
@@ -255,7 +269,8 @@ mod tests {
         for wrong in [
             "redis://h/x",
             "redis://h:99999",
-            "redis://a:1,b:2/1",
+            "redis://a,b/1",
+            "redis://a:1,b:x/1",
             "redis://[::1",
             "redis://h/1?tls-ca-cert=/x",
             "rediss://h?tls-cert-file=/c",
@@ -284,6 +299,15 @@ mod tests {
         let wanted = of("mine", &[("a", 1), ("b", 7), ("::1", 7)]);
         assert_eq!(place("redis://:pw@mine,a:1,b,[::1]:7/2"), wanted);
         assert_eq!(place("redis://mine,a:1,b/2"), of("mine", &[("a", 1), ("b", 26379)]));
+    }
+
+    #[test]
+    fn hosts_of_which_the_first_has_a_port_are_nodes_of_a_cluster() {
+        let place =
+            Target::parse("redis://:pw@a:1,b,[::1]:7/2", Passwords::default()).unwrap().place;
+        let nodes = [("a", 1), ("b", 6379), ("::1", 7)];
+        assert_eq!(place, Place::Nodes(nodes.map(|(host, port)| (host.to_owned(), port)).into()));
+        assert_eq!(place.to_string(), "the Cluster of a:1, b:6379, [::1]:7");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod alike;
 pub(super) mod basics;
+mod cluster;
 mod outage;
 mod points;
 mod proxy;

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::dial::{Failed, ask, dial};
+use super::dial::{Failed, Met, ask, dial};
 use super::link::Shared;
+use super::prefix::Prefix;
 use super::reply;
-use super::target::Target;
 use super::wire::{Pushed, Wire};
 use super::words::Asked;
 use crate::meta::engine::{EngineError, Heard};
@@ -33,10 +33,15 @@ const SILENCE_MAX: Duration = Duration::from_secs(3);
 
 /// Tell `hear` what is changed, until that cannot be told any more, and why.
 pub(super) async fn watch(shared: &Arc<Shared>, hear: Rc<dyn Fn(Heard)>) -> EngineError {
-    match begin(&shared.target, &hear).await {
+    match begin(shared, &hear).await {
         Ok((wire, cut)) => {
             hear(Heard::Began);
-            follow(&wire, &cut).await;
+            let look = match shared.seen.prefix() {
+                // A node of a cluster that gave the volume away tells of no change, nor that it did.
+                Some(prefix) => prefix.is_it_here(),
+                None => Asked::one(&[b"PING"]),
+            };
+            follow(&wire, &cut, &look).await;
             EngineError::Unavailable("the connection that tells of changes is lost".into())
         }
         Err(error) => error,
@@ -45,25 +50,31 @@ pub(super) async fn watch(shared: &Arc<Shared>, hear: Rc<dyn Fn(Heard)>) -> Engi
 
 /// A connection over which changes come, and what opens when it is cut.
 async fn begin(
-    target: &Target,
+    shared: &Arc<Shared>,
     hear: &Rc<dyn Fn(Heard)>,
 ) -> Result<(Rc<Wire>, Rc<Gate>), EngineError> {
+    let target = &shared.target;
     let told = |failed| match failed {
         Failed::Absent(reason) | Failed::Passing(reason) => {
             EngineError::Unavailable(format!("no Redis at {}: {reason}", target.place))
         }
         Failed::Unfit(error) | Failed::Refused(error) => error,
     };
-    let (wire, _) = Box::pin(dial(target)).await.map_err(told)?;
+    let Met { wire, .. } = Box::pin(dial(target, &shared.seen)).await.map_err(told)?;
     let (cut, hear) = (Rc::<Gate>::default(), Rc::clone(hear));
-    let opens = Rc::clone(&cut);
+    let (opens, teller) = (Rc::clone(&cut), Arc::clone(shared));
     wire.listen(move |pushed| match pushed {
-        Pushed::Data(data) => data.iter().for_each(|keys| tell(keys, &*hear)),
+        Pushed::Data(data) => {
+            data.iter().for_each(|keys| tell(keys, teller.seen.prefix(), &*hear));
+        }
         Pushed::Cut => opens.open(),
     });
-    let begun = match ask(target, &wire, &greeting()).await {
+    let begun = match ask(target, &wire, &greeting(shared.seen.prefix())).await {
         Ok(replies) => match reply::first_error(&replies) {
             None => return Ok((wire, cut)),
+            Some(error) if reply::next(error) != reply::Next::Tell => {
+                EngineError::Unavailable(error.to_string())
+            }
             Some(error) => reply::told("CLIENT TRACKING", error),
         },
         Err(failed) => told(failed),
@@ -72,33 +83,36 @@ async fn begin(
     Err(begun)
 }
 
-fn greeting() -> Asked {
+fn greeting(prefix: Option<&Prefix>) -> Asked {
+    let named = |kind: u8| prefix.map_or(vec![kind], |prefix| prefix.named(&[kind]));
+    let (node, dir) = (named(NODE), named(DIR));
     let mut asked = Asked::one(&[b"HELLO", b"3"]);
-    asked.add(&[b"CLIENT", b"TRACKING", b"ON", b"BCAST", b"PREFIX", &[NODE], b"PREFIX", &[DIR]]);
+    asked.add(&[b"CLIENT", b"TRACKING", b"ON", b"BCAST", b"PREFIX", &node, b"PREFIX", &dir]);
+    prefix.iter().for_each(|prefix| asked.append(&prefix.is_it_here()));
     asked
 }
 
 /// Until the connection is cut.
-async fn follow(wire: &Wire, cut: &Gate) {
+async fn follow(wire: &Wire, cut: &Gate, look: &Asked) {
     loop {
         let ticket = cut.ticket();
         if wire.is_cut() {
             return;
         }
         if timeout(LOOK, cut.wait(ticket)).await.is_err() {
-            let ping = Asked::one(&[b"PING"]);
-            if timeout(SILENCE_MAX, wire.ask(&ping)).await.is_err() {
-                wire.close();
+            match timeout(SILENCE_MAX, wire.ask(look)).await {
+                Ok(Ok(replies)) if reply::first_error(&replies).is_none() => {}
+                _ => wire.close(),
             }
         }
     }
 }
 
 /// The keys of one message; none stands for all of them.
-fn tell(keys: &Value, hear: &dyn Fn(Heard)) {
+fn tell(keys: &Value, prefix: Option<&Prefix>, hear: &dyn Fn(Heard)) {
     match keys {
         Value::Array(keys) => {
-            keys.iter().filter_map(heard).for_each(hear);
+            keys.iter().filter_map(|key| heard(key, prefix)).for_each(hear);
         }
         Value::Nil => hear(Heard::Everything),
         // The words that come with a message of another kind.
@@ -107,8 +121,9 @@ fn tell(keys: &Value, hear: &dyn Fn(Heard)) {
 }
 
 /// What a key stands for; others begin with the same letters.
-fn heard(key: &Value) -> Option<Heard> {
+fn heard(key: &Value, prefix: Option<&Prefix>) -> Option<Heard> {
     let Value::BulkString(key) = key else { return None };
+    let key = prefix.map_or(&key[..], |prefix| prefix.plain(key));
     let (kind, number) = key.split_first()?;
     let ino = Ino(std::str::from_utf8(number).ok()?.parse().ok()?);
     match *kind {
@@ -132,12 +147,14 @@ mod tests {
 
     #[test]
     fn keys_are_told_by_what_they_stand_for() {
-        let key = |key: &str| heard(&Value::BulkString(key.into()));
+        let key = |key: &str| heard(&Value::BulkString(key.into()), None);
         assert_eq!(key(&keys::node(Ino(7))), Some(Heard::Node(Ino(7))));
         assert_eq!(key(&keys::dir(Ino(u64::MAX))), Some(Heard::Dir(Ino(u64::MAX))));
         for other in keys::DIR_STATS.into_iter().chain([keys::DELETED_FILES, "i", "d7x", "c7_0"]) {
             assert_eq!(key(other), None, "{other}");
         }
+        let named = Value::BulkString(b"{3}i7".into());
+        assert_eq!(heard(&named, Some(&Prefix::of(3))), Some(Heard::Node(Ino(7))));
     }
 
     /// Wait until `is_so`.

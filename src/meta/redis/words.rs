@@ -72,6 +72,23 @@ impl Asked {
         self.replies += 1;
     }
 
+    /// What is asked by another one, too, after this.
+    pub(super) fn append(&mut self, asked: &Self) {
+        self.packed.extend_from_slice(&asked.packed);
+        self.replies += asked.replies;
+    }
+
+    /// The words of each command.
+    pub(super) fn commands(&self) -> impl Iterator<Item = Vec<&[u8]>> {
+        let mut rest = &self.packed[..];
+        std::iter::from_fn(move || {
+            (!rest.is_empty()).then(|| {
+                let count = take_head(&mut rest, b'*');
+                (0..count).map(|_| take_word(&mut rest)).collect()
+            })
+        })
+    }
+
     pub(super) fn command(&mut self, words: &Words) {
         self.packed.reserve(2 * DIGITS_MAX + words.packed.len());
         put_head(&mut self.packed, b'*', words.count);
@@ -101,6 +118,22 @@ fn put_head(packed: &mut Vec<u8>, kind: u8, mut count: usize) {
     packed.push(kind);
     packed.extend_from_slice(&digits[at..]);
     packed.extend_from_slice(b"\r\n");
+}
+
+/// The number behind `kind`; what was packed here is well formed.
+fn take_head(rest: &mut &[u8], kind: u8) -> usize {
+    assert_eq!(rest[0], kind, "a packed command is well formed");
+    let end = rest.iter().position(|byte| *byte == b'\r').expect("a head ends");
+    let count = rest[1..end].iter().fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'));
+    *rest = &rest[end + 2..];
+    count
+}
+
+fn take_word<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
+    let len = take_head(rest, b'$');
+    let word = &rest[..len];
+    *rest = &rest[len + 2..];
+    word
 }
 
 #[cfg(test)]
@@ -140,5 +173,7 @@ mod tests {
             [b"EVAL", b"0", b"-9223372036854775808", b"18446744073709551615", b""];
         assert_eq!(asked.packed, [packed(&[b"PING"]), packed(&words)].concat());
         assert_eq!((asked.replies, head.bytes() < asked.packed.len()), (2, true));
+        let read: Vec<_> = asked.commands().collect();
+        assert_eq!(read, [vec![&b"PING"[..]], words.to_vec()]);
     }
 }

@@ -630,13 +630,3 @@ fn who_may_not_enter_is_told_why() {
     block_on(engine.store_setting("two".into(), vec![])).unwrap();
     assert_eq!(entered(None, Some("secret"), 2).unwrap().as_deref(), Some("two"));
 }
-
-#[test]
-fn nodes_of_a_cluster_are_refused_by_name() {
-    let port = free_port().to_string();
-    let server = TestServer::start(&["--cluster-enabled", "yes", "--cluster-port", &port]);
-    for db in [0, 1] {
-        let error = block_on(server.server(db).engine().load_setting()).unwrap_err().to_string();
-        assert!(error.contains("Redis Cluster, which is not served"), "{error}");
-    }
-}
