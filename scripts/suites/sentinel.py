@@ -135,7 +135,7 @@ class Worker(threading.Thread):
                 check(hashlib.sha256(source.read()).digest() == hashlib.sha256(data).digest(), "%s is not what was closed" % name)
 
 
-def _progress(workers):
+def progress(workers):
     """Until each of them has done something more."""
     before = [worker.count for worker in workers]
     await_(lambda: any(worker.error for worker in workers) or all(worker.count > count + 3 for worker, count in zip(workers, before)),
@@ -183,12 +183,12 @@ def sentinel(rig):
 def _failed_over(nodes, watch, workers):
     """The first of the nodes dies, the second takes over and the first comes back as its replica; the longest operation."""
     time.sleep(SECONDS)
-    _progress(workers)
+    progress(workers)
     for worker in workers:
         worker.longest = 0.0
     nodes[0].die()
     watch.moved(nodes[1])
-    _progress(workers)
+    progress(workers)
     pause = max(worker.longest for worker in workers)
     check(pause > 0.4, "nobody had to wait: %.2f s" % pause)
     nodes.append(Node(nodes[0].folder, nodes[0].port, "--replicaof", "127.0.0.1", str(nodes[1].port)))
