@@ -21,7 +21,9 @@ pub const SECRET_KEY_ENV: &str = "JFS_URING_SECRET_KEY";
 pub const SESSION_TOKEN_ENV: &str = "JFS_URING_SESSION_TOKEN";
 
 const URL_HELP: &str = "sqlite3://PATH, redis://[USER:PASSWORD@]HOST:PORT/DB, \
-     redis://[USER:PASSWORD@]MASTER,SENTINEL:PORT,SENTINEL/DB, rediss:// for TLS, unix://SOCKET?db=N or memory://NAME; \
+     redis://[USER:PASSWORD@]MASTER,SENTINEL:PORT,SENTINEL/DB, \
+     redis://[USER:PASSWORD@]NODE:PORT,NODE:PORT/N for a Cluster, rediss:// for TLS, unix://SOCKET?db=N \
+     or memory://NAME; \
      the password is better kept in META_PASSWORD or META_PASSWORD_FILE, that of Sentinels in SENTINEL_PASSWORD";
 
 /// A fast and trustworthy client for JuiceFS volumes.

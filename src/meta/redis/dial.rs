@@ -32,7 +32,7 @@ const HOPS_MAX: usize = 5;
 pub(super) struct Met {
     pub wire: Rc<Wire>,
     /// The names of the scripts that it has loaded.
-    pub hashes: Hashes,
+    pub hashes: Rc<Hashes>,
     /// What tells one run of one server from all others.
     pub run: Rc<str>,
 }
@@ -217,6 +217,7 @@ async fn greet(
     }
     let hashes = Hashes::loaded(loads)
         .map_err(|reply| Failed::Refused(reply::strange("SCRIPT LOAD", reply)))?;
+    let hashes = Rc::new(hashes);
     if clustered && let Some(next) = cluster::elsewhere(target, seen, wire, address).await? {
         return Ok(Found::There(next));
     }

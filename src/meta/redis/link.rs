@@ -188,7 +188,7 @@ impl Link {
             // Rare and large: in a box it does not make every question large.
             match Box::pin(dial(&self.shared.target, &self.shared.seen)).await {
                 Ok(Met { wire, hashes, run }) => {
-                    *self.hashes.borrow_mut() = Rc::new(hashes);
+                    *self.hashes.borrow_mut() = hashes;
                     *self.run.borrow_mut() = run;
                     self.shared.reached.store(true, Ordering::Release);
                     *self.wire.borrow_mut() = Some(Rc::clone(&wire));
