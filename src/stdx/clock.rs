@@ -12,6 +12,18 @@ pub fn now() -> Time {
     Time { sec: time.tv_sec, nsec: time.tv_nsec as u32 }
 }
 
+/// Nanoseconds that all threads of this process spent on CPUs.
+pub fn process_ns() -> u64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Nanoseconds on a clock that never steps back.
+pub fn monotonic_ns() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// Wall clocks of tests, one for each thread.
 #[cfg(test)]
 pub mod step {
@@ -30,16 +42,4 @@ pub mod step {
         time.tv_sec += AHEAD_S.get();
         time
     }
-}
-
-/// Nanoseconds that all threads of this process spent on CPUs.
-pub fn process_ns() -> u64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
-/// Nanoseconds on a clock that never steps back.
-pub fn monotonic_ns() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
