@@ -15,6 +15,10 @@ pub const CHANGES_MAX: usize = 1 << 17;
 pub const TOLD_MAX: usize = 1 << 14;
 /// Nodes, and names, that plans may begin from without asking.
 pub const SEEN_MAX: usize = 1 << 16;
+/// Directories with a quota in a volume that is mounted for writing; one more and it is not.
+pub const QUOTAS_MAX: usize = 1 << 20;
+/// Quotas asked of an engine at a time.
+pub const QUOTAS_PAGE: usize = 1000;
 /// Rules of access control that are remembered; beyond, all are forgotten and asked for again.
 pub const ACL_RULES_MAX: usize = 1 << 14;
 /// Rules of access control asked of an engine at a time.
@@ -43,6 +47,15 @@ pub const LOG_BYTES_MAX: usize = 2 << 20;
 pub const CONTROL_MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Bytes of answers that wait for a reader of `.control`; of progress no more is told then.
 pub const CONTROL_ANSWERS_BYTES_MAX: usize = 1 << 20;
+/// Names, and nodes, that the kernel may keep for long because their changes are heard of; others are
+/// kept for a second.
+pub const WATCHED_MAX: usize = 1 << 17;
+/// Of these, names of one directory.
+pub const WATCHED_NAMES_OF_DIR_MAX: usize = 1 << 12;
+/// Of these, names that an engine is asked about at a time.
+pub const WATCHED_NAMES_TOGETHER: usize = 1 << 9;
+/// What the kernel must forget and has not heard yet; who has more to tell waits.
+pub const NOTICES_MAX: usize = 1 << 12;
 /// Warm-ups that go on without anybody waiting; one more keeps its caller waiting.
 pub const BACKGROUND_FILLS_MAX: usize = 4;
 /// Rows of metadata, and names of objects, that a check of a volume asks for at a time.
@@ -89,6 +102,8 @@ const _: () = assert!(COPY_BYTES_MAX <= u32::MAX as u64);
 const _: () = assert!(DELETIONS_WAITING_MAX > DELETIONS_MAX);
 // A name of an attribute is a name.
 const _: () = assert!(XATTR_NAME_BYTES_MAX <= NAME_BYTES_MAX);
+// Names of one directory lie in one of 16 parts of the table, which holds several such directories.
+const _: () = assert!(WATCHED_MAX >= 2 * 16 * WATCHED_NAMES_OF_DIR_MAX);
 // Changes noted for one listing are few beside what a listing may hold.
 const _: () = assert!(LISTING_CHANGES_MAX < LISTED_NAMES_MAX);
 // A full batch leaves commits waiting for the next one.

@@ -1,9 +1,12 @@
 //! Numbers that a mount counts: a sheet for each core, added up when somebody asks, and their text.
 //!
-//! Owns counters that cost a core no more than memory of its own, and the form of `.stats`. Does
-//! not own what is counted: each floor has a sheet for what it does.
+//! Owns counters that cost a core no more than memory of its own; `spread` has how amounts are spread,
+//! `report` the forms in which all are told. Does not own what is counted: each floor has a sheet for
+//! what it does.
 
-use std::fmt::Write;
+pub mod report;
+pub mod spread;
+
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,6 +46,13 @@ pub struct Begun {
     /// On the monotonic clock; 0 when it is not measured.
     pub at_ns: u64,
     stands_for: u64,
+}
+
+impl Begun {
+    /// How many it stands for when it is measured.
+    pub fn stands_for(&self) -> u64 {
+        self.stands_for
+    }
 }
 
 /// What happens all the time is measured once in so many, and stands for the others: two looks at
@@ -168,47 +178,6 @@ impl<T> Deref for Sheet<T> {
     }
 }
 
-/// Lines of names and values, as the official tools read them.
-#[derive(Default)]
-pub struct Text(String);
-
-impl Text {
-    /// A number.
-    pub fn number(&mut self, name: &str, value: u64) {
-        self.line(name, "", value);
-    }
-
-    /// A time in seconds.
-    pub fn seconds(&mut self, name: &str, time_ns: u64) {
-        self.line(name, "", seconds(time_ns));
-    }
-
-    /// How often, and how many seconds.
-    pub fn times(&mut self, name: &str, sum: Sum) {
-        self.line(name, "_total", sum.count);
-        self.line(name, "_sum", seconds(sum.total));
-    }
-
-    /// How often, and how much.
-    pub fn amounts(&mut self, name: &str, sum: Sum) {
-        self.line(name, "_total", sum.count);
-        self.line(name, "_sum", sum.total);
-    }
-
-    fn line(&mut self, name: &str, end: &str, value: impl std::fmt::Display) {
-        writeln!(self.0, "juicefs_{name}{end} {value}").expect("text in memory can be written");
-    }
-
-    /// The lines.
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.0.into_bytes()
-    }
-}
-
-fn seconds(time_ns: u64) -> f64 {
-    time_ns as f64 / 1e9
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,19 +204,5 @@ mod tests {
         assert_eq!((measured, times.sum().count), (8, 64));
         assert!(times.end(times.begin()).is_some());
         assert_eq!(times.sum().count, 65);
-    }
-
-    #[test]
-    fn lines_are_those_of_the_real_client() {
-        let mut text = Text::default();
-        text.number("memory", 1 << 33);
-        text.seconds("cpu_usage", 2_500_000_000);
-        text.times("fuse_ops_durations_histogram_seconds", Sum { count: 3, total: 1_000 });
-        text.amounts("fuse_read_size_bytes", Sum { count: 2, total: 131_072 });
-        let golden = "juicefs_memory 8589934592\njuicefs_cpu_usage 2.5\n\
-            juicefs_fuse_ops_durations_histogram_seconds_total 3\n\
-            juicefs_fuse_ops_durations_histogram_seconds_sum 0.000001\n\
-            juicefs_fuse_read_size_bytes_total 2\njuicefs_fuse_read_size_bytes_sum 131072\n";
-        assert_eq!(String::from_utf8(text.into_bytes()).unwrap(), golden);
     }
 }

@@ -70,6 +70,7 @@ fn mount(setting: &Value, folder: &Path, compacts: bool) -> Rc<Data> {
         cache_large_writes: false,
         uploads: 4,
         downloads: 8,
+        deletes: 10,
         tries: 2,
         max_readahead_bytes: 4 << 20,
         prefetch: 1,

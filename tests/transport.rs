@@ -10,15 +10,26 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use jfs_uring::core;
 use jfs_uring::fuse::{MountOptions, Session, Transport, Wishes, mount, panic_count, unmount};
+use jfs_uring::types::Ino;
+use jfs_uring::uring;
+use jfs_uring::vfs::op::Op;
+use jfs_uring::vfs::{Notice, Notices};
 use null_fs::NullFs;
 
 /// Run `check` inside a mount.
 fn with_mount(over_uring: bool, cores: usize, check: impl FnOnce(&Path, &NullFs)) {
+    with_notices(over_uring, cores, |target, files, _| check(target, files));
+}
+
+/// As [`with_mount`], with what the kernel can be told.
+fn with_notices(over_uring: bool, cores: usize, check: impl FnOnce(&Path, &NullFs, &Notices)) {
     let may_mount = rustix::process::geteuid().is_root() && Path::new("/dev/fuse").exists();
     assert!(may_mount, "this test mounts: run it as root where there is /dev/fuse");
     let folder = tempfile::tempdir().unwrap();
@@ -40,8 +51,11 @@ fn with_mount(over_uring: bool, cores: usize, check: impl FnOnce(&Path, &NullFs)
     assert_eq!(served == Transport::OverUring, over_uring && offered);
     let files = NullFs::new(true);
     let shared = files.clone();
-    let server = thread::spawn(move || core::run(session, cores, move |_| shared.handler()));
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&target, &files)));
+    let notices = Arc::new(Notices::default());
+    let told = Arc::clone(&notices);
+    let server = thread::spawn(move || core::run(session, cores, &told, move |_| shared.handler()));
+    let checked = std::panic::AssertUnwindSafe(|| check(&target, &files, &notices));
+    let outcome = std::panic::catch_unwind(checked);
     unmount(&target, outcome.is_err()).unwrap();
     server.join().unwrap().unwrap();
     if let Err(panic) = outcome {
@@ -149,6 +163,49 @@ fn interrupted_callers(target: &Path) {
     }
     assert!(began.elapsed() < Duration::from_secs(2));
     fs::metadata(target).unwrap();
+}
+
+/// What the kernel keeps for a minute goes when it is told, also while lookups, creates and listings in
+/// that very directory wait for their answers: nobody waits for ever.
+fn what_is_gone_is_forgotten(target: &Path, files: &NullFs, notices: &Notices) {
+    let dir = target.join("dir");
+    fs::create_dir(&dir).unwrap();
+    let dir_ino = Ino(fs::metadata(&dir).unwrap().ino());
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for caller in 0..4 {
+            let (dir, done) = (&dir, &done);
+            scope.spawn(move || {
+                for round in (0..).take_while(|_| !done.load(Ordering::Relaxed)) {
+                    // Answered late, under the lock of the directory; then names made and listed.
+                    fs::metadata(dir.join(format!("slow-{caller}-{round}"))).unwrap_err();
+                    fs::write(dir.join(format!("other-{caller}-{round}")), b"x").unwrap();
+                    fs::read_dir(dir).unwrap().for_each(drop);
+                }
+            });
+        }
+        for round in 0..20 {
+            let path = dir.join(format!("name-{round}"));
+            fs::write(&path, b"x").unwrap();
+            let (ino, name) = (Ino(fs::metadata(&path).unwrap().ino()), format!("name-{round}"));
+            files.answer(Op::Unlink { dir: dir_ino, name: name.as_bytes().into() });
+            assert!(fs::metadata(&path).is_ok(), "the kernel keeps it");
+            uring::block_on(async {
+                let name = name.as_bytes().into();
+                notices.tell(Notice::Removed { dir: dir_ino, name, ino }).await;
+                notices.settled().await;
+            });
+            assert_eq!(fs::metadata(&path).unwrap_err().kind(), ErrorKind::NotFound);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn notices_reach_the_kernel_while_it_asks() {
+    for (over_uring, cores) in [(true, 1), (true, 2), (false, 1), (false, 2)] {
+        with_notices(over_uring, cores, what_is_gone_is_forgotten);
+    }
 }
 
 fn all(target: &Path, files: &NullFs) {

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use jfs_uring::core;
 use jfs_uring::fuse::{MountOptions, Session, Transport, Wishes, mount, unmount};
+use jfs_uring::vfs::Notices;
 
 use super::null_fs::NullFs;
 
@@ -59,7 +60,10 @@ impl System {
         let wanted = if over_uring { Transport::OverUring } else { Transport::DevFuse };
         assert_eq!(session.transport, wanted, "{name}: the kernel offers another transport");
         let files = NullFs::new(false);
-        let serve = move || core::run(session, cores, move |_| files.handler()).expect("served");
+        let serve = move || {
+            let notices = Notices::default();
+            core::run(session, cores, &notices, move |_| files.handler()).expect("served");
+        };
         Self { name, folder, end: End::Ours(Some(std::thread::spawn(serve))) }
     }
 

@@ -9,8 +9,8 @@ from .rig import check
 from .volumes import loaded
 
 WHOLE = {"redis": ("plain", "lz4", "zstd", "hash-prefix", "clone", "overwrites", "older", "refuse-shards", "refuse-encrypt",
-                   "trash", "sustained"),
-         "sqlite": ("plain", "overwrites-compacted", "sqlite-plain", "sqlite-lz4")}
+                   "trash", "sustained", "quota-acl"),
+         "sqlite": ("plain", "overwrites-compacted", "sqlite-plain", "sqlite-lz4", "quota-acl")}
 # The real client left statistics of directories in these that are not the sum of what is in them.
 STATISTICS = {"clone", "overwrites"}
 

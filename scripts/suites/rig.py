@@ -80,7 +80,8 @@ class Redis:
         self.socket = os.path.join(folder, "redis.sock")
         self.log = open(os.path.join(folder, "redis.log"), "wb")
         self.process = subprocess.Popen(
-            ["redis-server", "--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "no", "--dir", folder, *options],
+            ["redis-server", "--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "no", "--dir", folder,
+             "--databases", "32", *options],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 10
         while not os.path.exists(self.socket):
@@ -91,7 +92,7 @@ class Redis:
     def url(self):
         """A fresh database."""
         self.databases += 1
-        check(self.databases < 16, "a suite uses at most 15 databases")
+        check(self.databases < 32, "a suite uses at most 31 databases")
         return "unix://%s?db=%d" % (self.socket, self.databases)
 
     def end(self):

@@ -6,14 +6,15 @@ import random
 import select
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
 
-from . import loader
-from .rig import check, run
+from . import loader, volume
+from .rig import FIXTURES, check, run
 
 SECRET = "a secret that must not be seen"
 MOTO = "moto[s3,server]==5.2.5"
@@ -224,10 +225,101 @@ def s3(rig):
             check(time.monotonic() < deadline, "deleted files leave objects: %s" % bucket.keys()[:5])
             time.sleep(0.5)
         rig.umount(point)
+        _tiers(rig, bucket)
+        _encrypted(rig, bucket)
         _other_words(rig, bucket)
         return "%d + %d files equal after cold remounts and a server that was away for 4 s" % (len(sums), len(loaded))
     finally:
         bucket.end()
+
+
+def change_setting(url, change):
+    """What `juicefs config` does: the stored setting with something changed."""
+    if url.startswith("sqlite3://"):
+        base = sqlite3.connect(url.split("://", 1)[1], timeout=30)
+        raw = base.execute("select value from jfs_setting where name='format'").fetchone()[0]
+    else:
+        redis = loader.Connection(url)
+        raw = redis.call("GET", "setting")
+    setting = json.loads(raw)
+    change(setting)
+    text = json.dumps(setting, indent=1)
+    if url.startswith("sqlite3://"):
+        base.execute("update jfs_setting set value=? where name='format'", (text,))
+        base.commit()
+        base.close()
+    else:
+        redis.call("SET", "setting", text)
+
+
+def _set_tier(url, ino, tier):
+    """What `juicefs tier set` does to a node without access control lists."""
+    if url.startswith("sqlite3://"):
+        base = sqlite3.connect(url.split("://", 1)[1], timeout=30)
+        base.execute("update jfs_node set tier_id=? where inode=?", (tier, ino))
+        base.commit()
+        base.close()
+    else:
+        redis = loader.Connection(url)
+        redis.call("SET", "i%d" % ino, redis.call("GET", "i%d" % ino)[:71] + bytes([tier, 0]))
+
+
+def _tiers(rig, bucket):
+    """Objects of files in a tier have its class of storage, those of others have none."""
+    url = rig.meta_url()
+    rig.call("format", "--trash-days", "0", "--storage", "minio", "--bucket", bucket.url(), "--access-key", "AK",
+             "--secret-key", SECRET, "--block-size", "64K", url, "tiers")
+
+    def define(setting):
+        setting["Tiers"] = {str(tier): {"ID": tier, "StorageClass": name, "Tag": ""}
+                            for tier, name in enumerate(("", "STANDARD_IA", "GLACIER_IR"))}
+
+    change_setting(url, define)
+    point = rig.mount(url, where="mnt-tiers")
+    for tier in (1, 2):
+        folder = os.path.join(point, "tier%d" % tier)
+        os.mkdir(folder)
+        _set_tier(url, os.stat(folder).st_ino, tier)
+    point = rig.remount(point, url)
+    seen, classes = {key for key in bucket.keys()}, {}
+    for name in ("plain", "tier1/small", "tier2/small", "tier1/large", "tier1/new/below"):
+        path = os.path.join(point, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as out:
+            out.write(os.urandom(200000 if name.endswith("large") else 5000))
+        new = {key for key in bucket.keys()} - seen
+        seen |= new
+        classes[name] = sorted(bucket.object(key)[0].get("x-amz-storage-class", "") for key in new)
+    wanted = {"plain": [""], "tier1/small": ["STANDARD_IA"], "tier2/small": ["GLACIER_IR"], "tier1/large": ["STANDARD_IA"] * 4,
+              "tier1/new/below": ["STANDARD_IA"]}
+    check(classes == wanted, "classes of storage are %s" % classes)
+    check(volume.metadata(url).node(os.stat(os.path.join(point, "tier1/new/below")).st_ino)["tier"] == 1, "the tier is not inherited")
+    rig.umount(point)
+    change_setting(url, lambda setting: setting["Tiers"]["1"].update(Tag="a=b"))
+    done = rig.call("mount", "-d", url, point, ok=False, timeout=60)
+    check(done.returncode == 3 and "tags of objects" in done.stdout, "a tag: %d %r" % (done.returncode, done.stdout))
+    rig.umount(rig.mount(url, "--read-only", where="mnt-tiers"))
+
+
+def _encrypted(rig, bucket):
+    """An encrypted volume in a bucket: equal after a cold remount, and nothing of it in the clear."""
+    url, mark = rig.meta_url(), b"words that nobody else may read " * 100
+    rig.call("format", "--trash-days", "0", "--storage", "minio", "--bucket", bucket.url(), "--access-key", "AK", "--secret-key", SECRET,
+             "--block-size", "64K", "--encrypt-rsa-key", os.path.join(FIXTURES, "keys", "plain1.pem"), url, "sealed")
+    point = rig.mount(url, where="mnt-sealed")
+    before = set(bucket.keys())
+    with open(os.path.join(point, "mark"), "wb") as out:
+        out.write(mark)
+    objects = [bucket.object(key)[1] for key in set(bucket.keys()) - before]
+    # The length of the wrapped key, of the nonce, both, and a tag.
+    check([len(body) for body in objects] == [len(mark) + 3 + 256 + 12 + 16], "objects of %s bytes" % list(map(len, objects)))
+    check(mark[:32] not in objects[0] and objects[0][:3] == b"\x01\x00\x0c", "the object is not sealed")
+    sums = _tree(os.path.join(point, "tree"), 43, 60)
+    point = rig.remount(point, url)
+    check(not _wrong(os.path.join(point, "tree"), sums), "the tree differs after a cold remount")
+    with open(os.path.join(point, "mark"), "rb") as source:
+        check(source.read() == mark, "the mark differs after a cold remount")
+    rig.umount(point)
 
 
 def _other_words(rig, bucket):

@@ -193,6 +193,31 @@ def _strangers(point, _url):
     check("Permission denied" in denied.stdout, "a stranger reads .config")
 
 
+def _forgotten(rig, url):
+    """What rmr removed is gone at once, although the kernel may keep it for a minute: names, folders and what was open."""
+    minute = ("--attr-cache", "60s", "--entry-cache", "60s", "--dir-entry-cache", "60s")
+    point = rig.mount(url, *minute, where="long")
+    top = os.path.join(point, "top")
+    os.makedirs(os.path.join(top, "below"))
+    paths = [os.path.join(top, "f%d" % number) for number in range(300)] + [os.path.join(top, "below", "g")]
+    for path in paths:
+        with open(path, "wb") as out:
+            out.write(b"x")
+    held = os.open(paths[0], os.O_RDONLY)
+    links = os.stat(point).st_nlink
+    for path in [*paths, top, os.path.join(top, "below")]:
+        os.stat(path)
+    _, end = _send(point, 1002, struct.pack(">QB", 1, 3) + b"top" + bytes([0, 50]))
+    check(end == 0, "rmr ends with %s" % end)
+    for path in [*paths, top, os.path.join(top, "below")]:
+        check(errno_of(lambda path=path: os.stat(path)) == errno.ENOENT, "%s is still seen" % path)
+    check(os.stat(point).st_nlink == links - 1, "the root still counts what was removed")
+    check(os.fstat(held).st_nlink == 0 and os.read(held, 9) == b"x", "an open file is not what it is after rm")
+    os.close(held)
+    os.close(os.open(os.path.join(point, "top"), os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    rig.umount(point)
+
+
 def _info(rig, point, url):
     """`info` through the mount and from the metadata alone: the same, with whoever holds locks."""
     folder = os.path.join(point, "asked")
@@ -240,6 +265,7 @@ def tools(rig):
     os.chmod(os.path.join(point, ".control"), 0o600)
     check(os.stat(os.path.join(point, ".control")).st_mode & 0o777 == 0o666, "the mode of .control moves")
     _messages(point, url, rig.path("objects1"))
+    _forgotten(rig, url)
     _info(rig, point, url)
     point = rig.remount(point, url, "--hide-internal")
     check(not {".stats", ".trash"} & set(os.listdir(point)), "--hide-internal lists them")

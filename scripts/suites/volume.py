@@ -57,7 +57,8 @@ class FromRedis:
         return dict(zip(FIELDS, (word >> 12, word & 0xFFF, _number(raw, 3, 7), _number(raw, 7, 11), _stamp(raw, 11),
                                  _stamp(raw, 23), _stamp(raw, 35), _number(raw, 47, 51), _number(raw, 51, 59),
                                  _number(raw, 59, 63))),
-                    acls=(_number(raw, 71, 75), _number(raw, 75, 79)) if len(raw) >= 80 else (0, 0))
+                    acls=(_number(raw, 71, 75), _number(raw, 75, 79)) if len(raw) >= 80 else (0, 0),
+                    tier=raw[-2] if len(raw) in (73, 81) else 0)
 
     def rule(self, number):
         raw = self.redis.call("HGET", "acl", number)
@@ -94,10 +95,10 @@ class FromSqlite:
     def node(self, ino):
         row = self.base.execute(
             "select type, mode, uid, gid, atime, atimensec, mtime, mtimensec, ctime, ctimensec, nlink, length, rdev,"
-            " access_acl_id, default_acl_id"
+            " access_acl_id, default_acl_id, tier_id"
             " from jfs_node where inode=?", (ino,)).fetchone()
         times = [row[at] * 1000 + row[at + 1] for at in (4, 6, 8)]
-        return dict(zip(FIELDS, (*row[:4], *times, *row[10:12], row[12] or 0)), acls=(row[13] or 0, row[14] or 0))
+        return dict(zip(FIELDS, (*row[:4], *times, *row[10:12], row[12] or 0)), acls=(row[13] or 0, row[14] or 0), tier=row[15] or 0)
 
     def _rules(self, where, *values):
         rows = self.base.execute('select owner, "group", mask, other, cast(named_users as blob), cast(named_groups as blob)'

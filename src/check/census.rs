@@ -9,7 +9,8 @@ use foldhash::fast::RandomState;
 
 use super::finding::{Finding, Findings};
 use super::slices::{Slices, Unused};
-use crate::meta::{Counter, DirEntry, Row};
+use crate::limits::ANCESTORS_MAX;
+use crate::meta::{Counter, DirEntry, Holder, Quota, Row};
 use crate::object::{BlockKey, Layout};
 use crate::types::{Attr, FileType, Ino, SliceId, charged_bytes, child_stats};
 
@@ -22,6 +23,8 @@ pub struct Shape {
     pub exact_lengths: bool,
     /// Whether directories have statistics.
     pub dir_stats: bool,
+    /// Whether users and groups have quotas.
+    pub owner_quotas: bool,
     /// Whether the engine keeps parents apart from names.
     pub parents_apart: bool,
     /// How many references a slice without a count has.
@@ -68,6 +71,10 @@ pub struct Census {
     /// Of inodes and directories: names found, and links that the table of parents counts.
     links: Table<(Ino, Ino), (u32, i64)>,
     slices: Slices,
+    /// Quotas that are kept.
+    quotas: Table<Holder, Quota>,
+    /// Space and inodes that were found for each.
+    held: Table<Holder, [i64; 2]>,
     findings: Findings,
     used_space: i64,
     total_inodes: i64,
@@ -88,6 +95,8 @@ impl Census {
             rules_used: Table::default(),
             links: Table::default(),
             slices: Slices::default(),
+            quotas: Table::default(),
+            held: Table::default(),
             findings: Findings::default(),
             used_space: 0,
             total_inodes: 0,
@@ -110,6 +119,9 @@ impl Census {
             }
             Row::Parent(ino, dir, links) => self.links.entry((ino, dir)).or_default().1 = links,
             Row::DirStats(dir, stats) => self.stats(dir, stats),
+            Row::Quota(holder, quota) => {
+                self.quotas.insert(holder, quota);
+            }
             Row::Chunk(ino, index, records) => {
                 let there = self.nodes.contains_key(&ino);
                 if !there && !self.queued.contains(&ino) {
@@ -147,6 +159,13 @@ impl Census {
         }
         self.used_space += charged_bytes(attr.kind, attr.length);
         self.total_inodes += 1;
+        if self.shape.owner_quotas && matches!(attr.kind, FileType::File | FileType::Dir) {
+            let one = [charged_bytes(attr.kind, attr.length), 1];
+            for owner in [Holder::User(attr.uid), Holder::Group(attr.gid)] {
+                let sums = self.held.entry(owner).or_default();
+                sums.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
+            }
+        }
         if ino.is_trash() {
             self.last_trash = self.last_trash.max(ino.0 - Ino::TRASH.0);
         } else {
@@ -239,6 +258,7 @@ impl Census {
         if self.shape.parents_apart {
             self.judge_links();
         }
+        self.judge_quotas();
         self.slices.judge(self.shape.unkept_slice_ref, &mut self.findings);
         for (counter, kept) in counters {
             let (counter, kept) = (*counter, *kept);
@@ -322,6 +342,49 @@ impl Census {
             std::iter::once(member).chain(rest.take_while(|dir| *dir != member)).collect();
         dirs.sort_unstable();
         self.findings.add(Finding::Loop { ino: dirs[0], dirs: dirs.len() });
+    }
+
+    /// Each directory's names count for the quotas of itself and of all above it.
+    fn count_below(&mut self) {
+        for (dir, Dir { sums: [_, space, inodes], .. }) in &self.dirs {
+            let mut at = *dir;
+            for _ in 0..ANCESTORS_MAX {
+                if self.quotas.contains_key(&Holder::Dir(at)) {
+                    let sums = self.held.entry(Holder::Dir(at)).or_default();
+                    *sums = [sums[0] + space, sums[1] + inodes];
+                }
+                match self.nodes.get(&at) {
+                    Some(node) if at != Ino::ROOT && !at.is_trash() => at = node.parent,
+                    _ => break,
+                }
+            }
+        }
+    }
+
+    /// Quotas that hold count what was found. One that a removed directory leaves behind holds for
+    /// nobody, and a user or group without one has nothing.
+    fn judge_quotas(&mut self) {
+        if self.quotas.keys().any(|holder| matches!(holder, Holder::Dir(_))) {
+            self.count_below();
+        }
+        let mut holders: Vec<_> = self.quotas.keys().chain(self.held.keys()).copied().collect();
+        holders.sort_unstable();
+        holders.dedup();
+        for holder in holders {
+            let holds = match holder {
+                Holder::Dir(dir) => {
+                    let node = self.nodes.get(&dir);
+                    self.shape.dir_stats && node.is_some_and(|node| node.kind == FileType::Dir)
+                }
+                Holder::User(_) | Holder::Group(_) => self.shape.owner_quotas,
+            };
+            let quota = self.quotas.get(&holder).copied().unwrap_or_default();
+            let kept = [quota.used_space, quota.used_inodes];
+            let counted = self.held.get(&holder).copied().unwrap_or_default();
+            if holds && kept != counted {
+                self.findings.add(Finding::QuotaUsage { holder, kept, counted });
+            }
+        }
     }
 
     fn judge_links(&mut self) {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::meta::Counter;
+use crate::meta::{Counter, Holder};
 use crate::types::{FileType, Ino, Name, SliceId};
 
 /// Findings that are told one by one; beyond, they are counted.
@@ -124,6 +124,15 @@ pub enum Finding {
         /// As counted.
         counted: [i64; 3],
     },
+    /// A quota counts other than what there is.
+    QuotaUsage {
+        /// Whose it is.
+        holder: Holder,
+        /// Space and inodes as they are kept.
+        kept: [i64; 2],
+        /// As counted.
+        counted: [i64; 2],
+    },
     /// A list of slices of an inode that is neither there nor being deleted.
     StrayChunk {
         /// The inode.
@@ -215,6 +224,7 @@ impl Finding {
             Self::MissingRule { .. } => "missing-rule",
             Self::ParentLinks { .. } => "parent-links",
             Self::DirStats { .. } => "directory-statistics",
+            Self::QuotaUsage { .. } => "quota-usage",
             Self::StrayChunk { .. } => "stray-chunk",
             Self::BadRecord { .. } => "slice-record",
             Self::SliceRefs { .. } => "slice-references",
@@ -237,6 +247,7 @@ impl Finding {
             Self::Links { kind: FileType::Dir, .. }
             | Self::ParentLinks { .. }
             | Self::DirStats { .. }
+            | Self::QuotaUsage { .. }
             | Self::SliceRefs { .. }
             | Self::Counter { .. } => Weight::Derived,
             _ => Weight::Damage,
@@ -254,15 +265,25 @@ impl Finding {
     }
 }
 
-/// What a counter is called where it is kept.
-fn counter_word(counter: Counter) -> &'static str {
-    match counter {
+/// What a counter is called where it is kept, and what the counted number is to it.
+fn counter_words(counter: Counter) -> (&'static str, &'static str) {
+    let least = matches!(counter, Counter::NextInode | Counter::NextChunk | Counter::NextTrash);
+    let name = match counter {
         Counter::UsedSpace => "usedSpace",
         Counter::TotalInodes => "totalInodes",
         Counter::NextInode => "nextInode",
         Counter::NextChunk => "nextChunk",
         Counter::NextSession => "nextSession",
         Counter::NextTrash => "nextTrash",
+    };
+    (name, if least { "should be at least" } else { "counted" })
+}
+
+fn holder_words(holder: Holder) -> String {
+    match holder {
+        Holder::Dir(dir) => format!("directory {dir}"),
+        Holder::User(uid) => format!("user {uid}"),
+        Holder::Group(gid) => format!("group {gid}"),
     }
 }
 
@@ -297,6 +318,10 @@ impl fmt::Display for Finding {
             Self::DirStats { dir, kept: None, counted } => {
                 write!(f, "directory {dir}: has no statistics, counted {counted:?}")
             }
+            Self::QuotaUsage { holder, kept, counted } => {
+                let holder = holder_words(*holder);
+                write!(f, "the quota of {holder} says {kept:?} (space, inodes), not {counted:?}")
+            }
             Self::StrayChunk { ino, index } => {
                 write!(f, "chunk {index} of inode {ino} is left, the inode is gone")
             }
@@ -310,10 +335,8 @@ impl fmt::Display for Finding {
                 write!(f, "slice {id} counts {kept} references, there are none")
             }
             Self::Counter { counter, kept, counted } => {
-                let least =
-                    matches!(counter, Counter::NextInode | Counter::NextChunk | Counter::NextTrash);
-                let word = if least { "should be at least" } else { "counted" };
-                write!(f, "counter {} is {kept}, {word} {counted}", counter_word(*counter))
+                let (name, word) = counter_words(*counter);
+                write!(f, "counter {name} is {kept}, {word} {counted}")
             }
             Self::MissingObject { name, users } => {
                 write!(f, "object {name} is missing{}", used(users))

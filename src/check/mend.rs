@@ -25,6 +25,10 @@ pub fn mend(finding: &Finding) -> Option<Commit> {
             let moved = Mutation::AddDirStats(*dir, length, space, inodes);
             (vec![Expect::Node(*dir, FileType::Dir)], begin.into_iter().chain([moved]).collect())
         }
+        Finding::QuotaUsage { holder, kept, counted } => {
+            let [space, inodes] = std::array::from_fn(|at| counted[at] - kept[at]);
+            (vec![], vec![Mutation::AddQuota(*holder, space, inodes)])
+        }
         Finding::SliceRefs { id, size, kept, counted } => {
             (vec![], vec![Mutation::AddSliceRef(*id, *size, i64::from(*counted) - kept)])
         }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::meta::{Counter, DirEntry, Mutation, Row};
+use crate::meta::{Counter, DirEntry, Holder, Mutation, Quota, Row};
 use crate::object::Layout;
 use crate::types::{Attr, FileType, Ino, SliceRecord, Time, charged_bytes};
 
@@ -12,6 +12,7 @@ fn shape() -> Shape {
         layout: Layout::new(64, false),
         exact_lengths: true,
         dir_stats: true,
+        owner_quotas: false,
         parents_apart: true,
         unkept_slice_ref: 1,
     }
@@ -246,6 +247,66 @@ fn rules_that_nodes_name_must_be_there() {
     let told = census.finish().told;
     assert_eq!(told, [Finding::MissingRule { id: 4, ino: Ino(2), users: 2 }]);
     assert_eq!((told[0].weight(), mend(&told[0])), (Weight::Damage, None));
+}
+
+#[test]
+fn a_quota_counts_all_that_is_below_its_directory() {
+    let [root, inner, file] = [Ino::ROOT, Ino(2), Ino(3)];
+    let with = |dir: Ino, used_space, used_inodes| {
+        let facts = small();
+        let mut census = Census::new(shape());
+        facts.nodes.iter().for_each(|(ino, attr)| census.row(Row::Node(*ino, attr.clone())));
+        facts.names.iter().for_each(|(dir, entries)| census.names(*dir, entries));
+        facts.stats.iter().for_each(|(dir, stats)| census.row(Row::DirStats(*dir, *stats)));
+        let quota = Quota { used_space, used_inodes, ..Quota::default() };
+        (0..2).for_each(|_| census.row(Row::Quota(Holder::Dir(dir), quota)));
+        census.judge(&[]);
+        let mut told = census.finish().told;
+        told.retain(|finding| finding.word() == "quota-usage");
+        told
+    };
+    // A directory, a file of 25 pages in it, a file of one page beside it.
+    assert_eq!(with(root, 27 * 4096, 3), []);
+    assert_eq!(with(inner, 25 * 4096, 1), []);
+    assert_eq!(with(file, 7, 7), [], "only directories have quotas that hold");
+    assert_eq!(with(Ino(99), 7, 7), []);
+    let wrong = with(inner, 24 * 4096, 3);
+    let (kept, counted) = ([24 * 4096, 3], [25 * 4096, 1]);
+    let holder = Holder::Dir(inner);
+    assert_eq!(wrong, [Finding::QuotaUsage { holder, kept, counted }]);
+    assert_eq!(wrong[0].weight(), Weight::Derived);
+    assert_eq!(mend(&wrong[0]).unwrap().mutations, [Mutation::AddQuota(holder, 4096, -2)]);
+}
+
+#[test]
+fn a_quota_counts_what_its_user_or_group_owns() {
+    let with = |owner_quotas, quotas: &[(Holder, [i64; 2])]| {
+        let mut facts = small();
+        facts.nodes[2].1.uid = 7;
+        let mut census = Census::new(Shape { owner_quotas, ..shape() });
+        for _ in 0..2 {
+            facts.nodes.iter().for_each(|(ino, attr)| census.row(Row::Node(*ino, attr.clone())));
+        }
+        for (holder, [used_space, used_inodes]) in quotas {
+            let (used_space, used_inodes) = (*used_space, *used_inodes);
+            census.row(Row::Quota(*holder, Quota { used_space, used_inodes, ..Quota::default() }));
+        }
+        census.judge(&[]);
+        let mut told = census.finish().told;
+        told.retain(|finding| finding.word() == "quota-usage");
+        told
+    };
+    let (root, user, group) = (Holder::User(0), Holder::User(7), Holder::Group(0));
+    let right = [(root, [8192, 2]), (user, [25 * 4096, 1]), (group, [27 * 4096, 3])];
+    assert_eq!(with(true, &right), []);
+    assert_eq!(with(false, &[(root, [1, 1])]), [], "nobody counts there");
+    let missing = with(true, &right[..2]);
+    let counted = [27 * 4096, 3];
+    assert_eq!(missing, [Finding::QuotaUsage { holder: group, kept: [0; 2], counted }]);
+    let mended = [Mutation::AddQuota(group, 27 * 4096, 3)];
+    assert_eq!(mend(&missing[0]).unwrap().mutations, mended);
+    let left = [&right[..], &[(Holder::User(9), [4096, 1])]].concat();
+    assert_eq!(with(true, &left).len(), 1, "nothing is left of what somebody owned");
 }
 
 #[test]

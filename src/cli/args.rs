@@ -125,6 +125,14 @@ fn timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn host_and_port(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    match port.map(|(_, port)| port.parse::<u16>()) {
+        Some(Ok(_)) => Ok(text.to_owned()),
+        _ => Err(format!("{text:?} is no address; write it as 127.0.0.1:9567")),
+    }
+}
+
 fn ratio(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|ratio| (0.0..1.0).contains(ratio));
     number.ok_or_else(|| format!("{text:?} is no share; write it as 0.1"))
@@ -362,6 +370,9 @@ pub struct MountArgs {
     /// Largest request.
     #[arg(long, value_name = "SIZE", value_parser = |text: &str| parse_size(text, 1 << 10), default_value = "1M")]
     pub max_fuse_io: u64,
+    /// Serve the numbers of the mount to Prometheus there, as http://HOST:PORT/metrics; port 0 for any, which the log tells.
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
+    pub metrics: Option<String>,
     /// Extended attributes.
     #[arg(long)]
     pub enable_xattr: bool,
@@ -407,6 +418,9 @@ pub struct KernelArgs {
     /// The kernel keeps listings.
     #[arg(long, help_heading = KERNEL)]
     pub readdir_cache: bool,
+    /// Hear of changes by other clients (Redis), and drop what they changed: the times above may be long then. While they cannot be heard of, they are a second at most.
+    #[arg(long, help_heading = KERNEL)]
+    pub watch: bool,
 }
 
 /// Cache and buffers.
@@ -415,7 +429,7 @@ pub struct CacheArgs {
     /// Memory for written bytes that are not stored yet; a hard bound.
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "300M", help_heading = CACHE)]
     pub buffer_size: u64,
-    /// Bytes read ahead of one reader [default: 8 blocks].
+    /// Bytes read ahead of one reader, in less than half of --memory-cache-size [default: 8 blocks].
     #[arg(long, value_name = "SIZE", value_parser = bytes, help_heading = CACHE)]
     pub max_readahead: Option<u64>,
     /// Whole blocks fetched at a time after a read of a piece; 0 for none.
@@ -509,6 +523,9 @@ pub struct StoreArgs {
     /// Objects fetched at a time.
     #[arg(long, value_name = "COUNT", value_parser = at_least_one, default_value = "200", help_heading = STORE)]
     pub max_downloads: usize,
+    /// Objects removed at a time; 0 removes none, they stay for garbage collection.
+    #[arg(long, value_name = "COUNT", default_value = "10", help_heading = STORE)]
+    pub max_deletes: usize,
     /// Retries of a failed request, spread over as long as JuiceFS takes for as many: 385 s for 10.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 10, help_heading = STORE)]
     pub io_retries: u32,

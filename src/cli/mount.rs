@@ -27,6 +27,11 @@ const PASSING_BYTES_MIN: u64 = 32 << 20;
 pub fn run(asked: &MountArgs) -> Result<(), Failure> {
     let url = MetaUrl::parse(&asked.meta_url)?;
     let plan = plan(asked)?;
+    if asked.kernel.watch && !matches!(url, MetaUrl::Redis(_)) {
+        let text =
+            "--watch needs Redis: other metadata engines tell nobody of changes; leave it out";
+        return Err(Failure::usage(text));
+    }
     if asked.fake {
         return Ok(());
     }
@@ -126,6 +131,7 @@ fn plan(asked: &MountArgs) -> Result<MountPlan, Failure> {
             vfs: vfs_config(asked, read_only),
             cores,
             skip_dir_mtime_ns: nanoseconds(asked.meta.skip_dir_mtime),
+            metrics: asked.metrics.clone(),
             duties,
         },
     })
@@ -150,6 +156,7 @@ fn vfs_config(asked: &MountArgs, read_only: bool) -> VfsConfig {
         dir_entry_cache,
         negative_entry_cache,
         readdir_cache,
+        watch,
     } = &asked.kernel;
     VfsConfig {
         attr_ttl_ns: nanoseconds(*attr_cache),
@@ -158,6 +165,7 @@ fn vfs_config(asked: &MountArgs, read_only: bool) -> VfsConfig {
         negative_ttl_ns: nanoseconds(*negative_entry_cache),
         open_cache_ns: nanoseconds(asked.meta.open_cache),
         readdir_cache: *readdir_cache,
+        watch: *watch,
         atime: match asked.meta.atime_mode {
             AtimeArg::Noatime => None,
             AtimeArg::Relatime => Some(Atime::Relative),
@@ -191,6 +199,7 @@ fn cache_plan(asked: &MountArgs) -> Result<CachePlan, Failure> {
         prefetch: *prefetch,
         uploads: asked.store.max_uploads,
         downloads: asked.store.max_downloads,
+        deletes: asked.store.max_deletes,
         tries: asked.store.io_retries,
     })
 }

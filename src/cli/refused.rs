@@ -16,7 +16,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("upload-hours", WRITE_BACK),
     ("max-stage-write", WRITE_BACK),
     ("tag", LATER),
-    ("max-deletes", LATER),
     (
         "backup-meta",
         "is not built: this client never writes metadata backups; the official client does",
@@ -30,7 +29,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("fast-statfs", LATER),
     ("network-interfaces", LATER),
     ("open-cache-limit", LATER),
-    ("metrics", "is not built: `.stats` in the root of the mount has the numbers"),
     ("custom-labels", LATER),
     ("consul", LATER),
     ("pyroscope", "is for the official client, which is written in Go"),
@@ -119,7 +117,7 @@ mod tests {
     fn flags_are_refused_by_name() {
         let told = |line: &str| first(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
         assert!(told("jfs-uring mount --writeback a b").unwrap().starts_with("--writeback "));
-        assert!(told("jfs-uring mount --metrics=1:2 a b").unwrap().starts_with("--metrics "));
+        assert!(told("jfs-uring mount --consul=1:2 a b").unwrap().starts_with("--consul "));
         assert_eq!(told("jfs-uring mount --cache-size 1G a b"), None);
         assert_eq!(told("jfs-uring format --writeback a b"), None);
     }

@@ -5,6 +5,6 @@ mod setting;
 mod units;
 mod url;
 
-pub use setting::{DIR_QUOTAS, Refusal, SecretKey, Setting};
+pub use setting::{Refusal, SecretKey, Setting};
 pub use units::{parse_duration, parse_mbps, parse_size};
 pub use url::{MetaUrl, UrlError, split_password};

@@ -96,9 +96,6 @@ impl SecretKey {
 /// Keys whose values nobody is shown.
 const HIDDEN: &[&str] = &["SecretKey", "SessionToken", "EncryptKey"];
 
-/// What directories with quotas are refused for.
-pub const DIR_QUOTAS: &str = "quotas of directories";
-
 /// Why a volume is not mounted, with what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -312,7 +309,31 @@ impl Setting {
     /// Set it where the real client keeps it, in both places.
     pub fn set_storage_class(&mut self, class: &str) {
         self.set_text("StorageClass", class);
-        self.set("Tiers", json!({"0": {"ID": 0, "StorageClass": class, "Tag": ""}}));
+        let mut tiers = self.0.get("Tiers").and_then(Value::as_object).cloned().unwrap_or_default();
+        let tag = tiers.get("0").map_or(json!(""), |tier| tier["Tag"].clone());
+        tiers.insert("0".to_owned(), json!({"ID": 0, "StorageClass": class, "Tag": tag}));
+        self.set("Tiers", tiers);
+    }
+
+    /// Tiers of storage beside the first, each with its class, which may be empty.
+    pub fn tiers(&self) -> Vec<(u8, String)> {
+        let tiers = self.0.get("Tiers").and_then(Value::as_object);
+        let named = tiers.into_iter().flatten().filter_map(|(id, tier)| {
+            let class = tier["StorageClass"].as_str().unwrap_or("");
+            Some((id.parse().ok()?, class.to_owned()))
+        });
+        named.filter(|(id, _)| *id > 0).collect()
+    }
+
+    /// Whether objects of some tier are to be given a tag, in a store that has tags.
+    fn tags(&self) -> bool {
+        if ["file", "mem"].contains(&&*self.storage().to_ascii_lowercase()) {
+            return false;
+        }
+        // The official client leaves out a tag that is not a name and a value.
+        let is_tag = |tag: &str| matches!(tag.split_once('='), Some((name, value)) if !name.is_empty() && !value.is_empty() && !value.contains('='));
+        let tiers = self.0.get("Tiers").and_then(Value::as_object);
+        tiers.into_iter().flatten().any(|(_, tier)| tier["Tag"].as_str().is_some_and(is_tag))
     }
 
     /// Buckets that objects are spread over; 0 and 1 are one.
@@ -395,6 +416,11 @@ impl Setting {
         self.flag("DirStats")
     }
 
+    /// Whether what users and groups own is counted and limited.
+    pub fn owner_quotas(&self) -> bool {
+        self.flag("UserGroupQuota")
+    }
+
     /// Whether this client may serve the volume.
     ///
     /// # Errors
@@ -417,8 +443,8 @@ impl Setting {
         if self.flag("ChangeLog") && !read_only {
             return Err(Refusal::OnlyReadable("the change log of the volume"));
         }
-        if self.flag("UserGroupQuota") && !read_only {
-            return Err(Refusal::OnlyReadable("user and group quotas"));
+        if self.tags() && !read_only {
+            return Err(Refusal::OnlyReadable("tags of objects in a tier of storage"));
         }
         Ok(())
     }
@@ -502,13 +528,14 @@ mod tests {
         }
         assert!(!fixture("plain").encrypted());
         assert_eq!(fixture("refuse-shards").check(false), Ok(()));
+        assert_eq!(fixture("refuse-tiers").check(false), Ok(()));
         let mut many = fixture("refuse-shards");
         many.set("Shards", 257);
         assert!(many.check(true).unwrap_err().to_string().contains("256 shards"));
         assert!(reason("refuse-changelog").contains("change log"));
         assert_eq!(fixture("refuse-changelog").check(true), Ok(()));
-        assert!(reason("quota-acl").contains("user and group quotas"));
-        assert!(fixture("quota-acl").acl() && fixture("quota-acl").check(true) == Ok(()));
+        assert!(fixture("quota-acl").acl() && fixture("quota-acl").owner_quotas());
+        assert_eq!(fixture("quota-acl").check(false), Ok(()));
         assert!(matches!(Setting::parse("{}"), Err(Refusal::NotAVolume(_))));
     }
 
@@ -579,5 +606,28 @@ mod tests {
         assert!(
             setting.to_json().contains("\"ID\": 0,\n\"StorageClass\": \"STANDARD_IA\",\n\"Tag\"")
         );
+        assert!(setting.tiers().is_empty());
+        let mut setting = fixture("refuse-tiers");
+        setting.set_storage_class("ONEZONE_IA");
+        let others = [(1, "STANDARD_IA".to_owned()), (2, "GLACIER_IR".to_owned())];
+        assert_eq!((setting.storage_class(), &setting.tiers()[..]), ("ONEZONE_IA", &others[..]));
+    }
+
+    #[test]
+    fn tags_of_tiers_are_only_read_where_there_are_any() {
+        let told = |storage: &str, tag: &str, read_only: bool| {
+            let mut setting = Setting::new("v", "u", storage, "b");
+            setting.set("Tiers", json!({"1": {"ID": 1, "StorageClass": "STANDARD", "Tag": tag}}));
+            setting.check(read_only).map_err(|refusal| refusal.to_string())
+        };
+        let refused = told("s3", "project=a", false).unwrap_err();
+        assert!(
+            refused.contains("tags of objects") && refused.contains("--read-only"),
+            "{refused}"
+        );
+        assert_eq!(told("s3", "project=a", true), Ok(()));
+        assert_eq!(told("s3", "no tag", false), Ok(()));
+        assert_eq!(told("s3", "a=b=c", false), Ok(()));
+        assert_eq!(told("file", "project=a", false), Ok(()));
     }
 }

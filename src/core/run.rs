@@ -1,6 +1,7 @@
 //! One thread per core from the first request to the last.
 //!
-//! Owns the threads and how queues are spread over them. A panic outside of a request is a broken
+//! Owns the threads and how queues are spread over them, and the one that tells the kernel what it has not
+//! asked for. A panic outside of a request is a broken
 //! invariant: it ends the process, for a core that is gone would leave its callers waiting.
 
 use std::io;
@@ -13,9 +14,10 @@ use std::time::Duration;
 use super::cpus::{allowed_cpus, possible_cpus, stay_on};
 use crate::fuse::transport::dev_fuse::{self, Wait};
 use crate::fuse::transport::{clone_device, over_uring};
-use crate::fuse::{Handler, Session, Transport};
+use crate::fuse::{Handler, Session, Transport, notify};
 use crate::stdx::Gate;
 use crate::uring;
+use crate::vfs::Notices;
 
 /// How long FORGET and INTERRUPT may gather while requests come over the ring.
 const SIDE_PACE: Duration = Duration::from_millis(20);
@@ -26,7 +28,8 @@ const OPEN_WAITERS: usize = 4;
 const NICE: i32 = -10;
 
 /// Serve `session` on `cores` pinned threads until the kernel lets go of the mount, and every
-/// core's handler is drained. `make_handler` is called once on each thread with its number.
+/// core's handler is drained. `make_handler` is called once on each thread with its number. What
+/// `notices` bring is told to the kernel meanwhile.
 ///
 /// With fewer cores than CPUs a core serves the queues of several; calls from the other CPUs then
 /// pay a wake-up across.
@@ -36,11 +39,13 @@ const NICE: i32 = -10;
 pub fn run(
     session: Session,
     cores: usize,
+    notices: &Notices,
     make_handler: impl Fn(usize) -> Rc<dyn Handler> + Send + Sync,
 ) -> io::Result<()> {
     assert!(cores > 0, "a mount needs a core");
     let own: io::Result<Vec<_>> = (0..=cores).map(|_| clone_device(&session.device)).collect();
     let mut own = own?;
+    let teller = clone_device(&session.device)?;
     let shared = Shared {
         side: Mutex::new(own.pop()),
         device: Arc::new(session.device),
@@ -52,15 +57,27 @@ pub fn run(
     };
     let (shared, make_handler) = (&shared, &make_handler);
     std::thread::scope(|scope| {
-        for (number, own) in own.into_iter().enumerate() {
-            let started = std::thread::Builder::new()
+        notices.begin();
+        let telling =
+            std::thread::Builder::new().name("notices".to_owned()).spawn_scoped(scope, move || {
+                let _guard = EndsTheProcess;
+                notify::serve(&teller, notices);
+            });
+        if let Err(error) = telling {
+            fatal("a thread beside the cores could not start", &error);
+        }
+        let started = |(number, own)| {
+            let core = std::thread::Builder::new()
                 .name(format!("core-{number}"))
                 .spawn_scoped(scope, move || shared.serve(number, own, make_handler));
-            if let Err(error) = started {
-                // Without it some queues are unserved, and no request on any goes through.
-                fatal("a core could not start", &error);
-            }
+            // Without it some queues are unserved, and no request on any goes through.
+            core.unwrap_or_else(|error| fatal("a core could not start", &error))
+        };
+        let running: Vec<_> = own.into_iter().enumerate().map(started).collect();
+        for core in running {
+            core.join().expect("a core that panics ends the process");
         }
+        notices.end();
     });
     Ok(())
 }

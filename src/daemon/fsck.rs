@@ -69,9 +69,12 @@ pub struct Checked {
 /// The tables, in the order in which the census takes them, with what they are called.
 const BEFORE_NAMES: [(Table, &str); 3] =
     [(Table::Nodes, "nodes"), (Table::Sustained, "open files"), (Table::Queued, "deleted files")];
-const AFTER_NAMES: [(Table, &str); 5] = [
+const AFTER_NAMES: [(Table, &str); 8] = [
     (Table::Parents, "parents"),
     (Table::DirStats, "statistics"),
+    (Table::DirQuotas, "quotas"),
+    (Table::UserQuotas, "quotas of users"),
+    (Table::GroupQuotas, "quotas of groups"),
     (Table::Chunks, "chunks"),
     (Table::Delayed, "replaced slices"),
     (Table::SliceRefs, "references"),
@@ -112,6 +115,7 @@ pub fn fsck(volume: &Volume, plan: CheckPlan, told: Progress<'_>) -> Result<Chec
             exact_lengths: compression == Compression::None,
             dir_stats: setting.dir_stats(),
             parents_apart: engine.keeps_parents_apart(),
+            owner_quotas: setting.owner_quotas(),
             unkept_slice_ref: engine.unkept_slice_ref(),
         };
         let check = Check { engine, store: stores.store(), layout, compression, told };

@@ -141,8 +141,8 @@ pub fn info_from_volume(
         let meta = Meta::new(volume.engines.engine(), shared);
         let ino = if is_ino { Ino(inode(word)?) } else { find(&meta, word).await? };
         let InfoPlan { recursive, raw, .. } = plan;
-        let name = setting.name();
-        Ok(info_of(&meta, Inquiry { layout, volume: name, ino, recursive, raw }).await)
+        let (volume, setting) = (setting.name(), &setting.without_secrets());
+        Ok(info_of(&meta, Inquiry { layout, volume, setting, ino, recursive, raw }).await)
     })
 }
 

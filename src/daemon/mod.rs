@@ -15,6 +15,7 @@ mod jobs;
 mod mount;
 mod point;
 mod process;
+mod scrape;
 mod serve;
 mod shown;
 mod store;

@@ -9,10 +9,8 @@ use super::process::{EndSignals, Readiness};
 use super::serve::{ServePlan, Server};
 use super::store::Stores;
 use super::volume::Volume;
-use crate::config::{DIR_QUOTAS, Refusal};
 use crate::core;
 use crate::fuse::{self, MountOptions, Session, Transport, Wishes};
-use crate::uring;
 
 /// How requests may travel (`--transport`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,10 +66,6 @@ pub fn mount(
 ) -> Result<(), Failure> {
     let read_only = plan.serve.vfs.read_only;
     let point = point::absolute(&plan.point)?;
-    let has_quotas = || uring::block_on(async { volume.engines.engine().has_dir_quotas().await });
-    if !read_only && has_quotas()? {
-        return Err(Refusal::OnlyReadable(DIR_QUOTAS).into());
-    }
     if volume.setting.acl() {
         plan.serve.vfs.acl = true;
         plan.serve.vfs.xattr = true;
@@ -83,6 +77,7 @@ pub fn mount(
     let name = volume.setting.name().to_owned();
     let (engines, serve_plan) = (volume.engines.clone(), plan.serve.clone());
     let server = Server::new(&volume.setting, engines, stores, serve_plan, &point)?;
+    server.load_quotas()?;
     server.open_session()?;
     let connected = connect(&point, &name, &plan, signals);
     let lock = connected.as_ref().ok().and_then(|_| ServingLock::take(&point));
@@ -173,7 +168,7 @@ fn serve(
     let (transport, cores) = (session.transport, plan.serve.cores);
     tracing::info!(?transport, cores, point = %point.display(), "serving");
     let answered = tell_when_it_answers(point.to_path_buf(), readiness.clone());
-    let served = core::run(session, cores, |number| server.handler(number));
+    let served = core::run(session, cores, server.notices(), |number| server.handler(number));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("the mount has ended");
     served.map_err(|error| Failure::failed(format!("the connection broke: {error}")))?;

@@ -3,14 +3,16 @@
 //! Owns the settings of the floors and the closed list of what cores share. Relies on each floor
 //! for its own sharing.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::engine::Engines;
 use super::failure::Failure;
 use super::jobs::{self, Duties, Floors};
+use super::scrape;
 use super::shown::config_text;
 use super::store::{Stores, device_of};
 use super::volume::{compression_of, rules_of, session_info};
@@ -24,8 +26,10 @@ use crate::stage::{BlockCache, CacheConfig};
 use crate::types::Ino;
 use crate::uring;
 use crate::vfs::op::{Reply, Request};
-use crate::vfs::{Vfs, VfsConfig, VfsShared};
+use crate::vfs::{Notices, Vfs, VfsConfig, VfsShared};
 
+/// Blocks read ahead of a reader unless told otherwise.
+const READAHEAD_BLOCKS: u64 = 8;
 /// How long the end of a mount may take before what is left is given up: the time-out of unmount.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the session may take to end; after that other clients end it.
@@ -40,7 +44,7 @@ pub struct CachePlan {
     pub blocks: CacheConfig,
     /// Keep whole blocks too when they are written (`--cache-large-write`).
     pub large_writes: bool,
-    /// Bytes read ahead at most (`--max-readahead`); `None` is eight blocks.
+    /// Bytes read ahead at most (`--max-readahead`); `None` is eight blocks. See [`readahead_bytes`].
     pub max_readahead_bytes: Option<u64>,
     /// Blocks fetched around random reads at a time (`--prefetch`).
     pub prefetch: usize,
@@ -48,6 +52,8 @@ pub struct CachePlan {
     pub uploads: usize,
     /// Objects fetched at a time (`--max-downloads`).
     pub downloads: usize,
+    /// Objects removed at a time (`--max-deletes`); 0 for none at all.
+    pub deletes: usize,
     /// Tries of a request (`--io-retries`).
     pub tries: u32,
 }
@@ -63,6 +69,8 @@ pub struct ServePlan {
     pub cores: usize,
     /// A directory younger than this keeps its times (`--skip-dir-mtime`), ns.
     pub skip_dir_mtime_ns: u64,
+    /// Where the numbers of the mount are served over HTTP (`--metrics`), `HOST:PORT`.
+    pub metrics: Option<String>,
     /// What the session does; `None` on read-only mounts, which have no session.
     pub duties: Option<Duties>,
 }
@@ -75,6 +83,10 @@ pub struct Server {
     data: Arc<DataShared>,
     vfs: Arc<VfsShared>,
     plan: ServePlan,
+    /// Where scrapes of the metrics come in; the first core takes it.
+    scrapes: Mutex<Option<OwnedFd>>,
+    /// Labels of all metrics.
+    labels: scrape::Labels,
     /// What `status` shows of the session.
     info: String,
 }
@@ -112,8 +124,9 @@ impl Server {
             cache_large_writes: plan.cache.large_writes,
             uploads: plan.cache.uploads,
             downloads: plan.cache.downloads,
+            deletes: plan.cache.deletes,
             tries: plan.cache.tries,
-            max_readahead_bytes: plan.cache.max_readahead_bytes.unwrap_or(8 * block_bytes),
+            max_readahead_bytes: readahead_bytes(&plan.cache, block_bytes),
             prefetch: plan.cache.prefetch,
             compacts: plan.duties.as_ref().is_some_and(|duties| duties.clean_up),
         });
@@ -121,14 +134,17 @@ impl Server {
         let (root, read_only) = (plan.vfs.root, plan.vfs.read_only);
         let meta = MetaShared::new(root, read_only, setting.trash_days(), rules);
         let info = session_info(point);
-        Ok(Self { engines, stores, meta, data, vfs: VfsShared::new(), plan, info })
+        let scrapes = Mutex::new(plan.metrics.as_deref().and_then(metrics_listener));
+        let labels = scrape::labels(setting.name(), point);
+        let vfs = VfsShared::new();
+        Ok(Self { engines, stores, meta, data, vfs, plan, scrapes, labels, info })
     }
 
     /// Metadata and data for the calling core.
     fn floors(&self) -> (Rc<Meta>, Rc<Data>) {
         let meta = Meta::new(self.engines.engine(), Arc::clone(&self.meta));
         let slices = Rc::clone(&meta) as Rc<_>;
-        let data = Data::new(slices, self.stores.store(), Arc::clone(&self.data));
+        let data = Data::with_tiers(slices, self.stores.tiers(), Arc::clone(&self.data));
         (meta, data)
     }
 
@@ -138,13 +154,33 @@ impl Server {
         if number == 0 {
             uring::spawn(Rc::clone(&data).tick());
         }
+        let watch = self.plan.vfs.watch && number == 0;
         let (shared, config) = (Arc::clone(&self.vfs), self.plan.vfs.clone());
         let vfs = Vfs::new(Rc::clone(&meta), Rc::clone(&data), shared, config);
+        if watch {
+            uring::spawn(Rc::clone(&vfs).watch());
+        }
+        if let Some(listener) = self.scrapes.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            uring::spawn(scrape::serve(listener, Rc::clone(&vfs), self.labels.clone()));
+        }
         if let Some(duties) = self.plan.duties.as_ref().filter(|_| number == 0) {
             let floors = Floors { vfs: Rc::clone(&vfs), meta, data };
             jobs::begin(&floors, duties, self.info.clone());
         }
         Rc::new(Served(vfs))
+    }
+
+    /// What the kernel must forget.
+    pub fn notices(&self) -> &Notices {
+        &self.vfs.notices
+    }
+
+    /// Learn which directories have a quota.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn load_quotas(&self) -> Result<(), Failure> {
+        uring::block_on(async { Ok(self.floors().0.load_quotas().await?) })
     }
 
     /// Register the mount, if it has a session.
@@ -194,9 +230,39 @@ impl Server {
         uring::block_on(async {
             let shared = MetaShared::new(Ino::ROOT, read_only, 0, rules);
             let meta = Meta::new(engines.engine(), shared);
+            // What is made on the way counts.
+            meta.load_quotas().await?;
             super::volume::find_dir(&meta, path).await
         })
     }
+}
+
+/// As with the official client, a mount goes on without an endpoint that was asked for and cannot be.
+fn metrics_listener(place: &str) -> Option<OwnedFd> {
+    let listener = scrape::listen(place);
+    let told = |error: &std::io::Error| {
+        tracing::error!("no metrics at --metrics {place}: {error}; choose another address or port");
+    };
+    listener.inspect_err(told).ok()
+}
+
+/// How far a reader is read ahead of: as asked, but in less than half of the memory for blocks, so that
+/// what was fetched is still there when its reader comes; a block at least.
+fn readahead_bytes(cache: &CachePlan, block_bytes: u64) -> u64 {
+    let asked = cache.max_readahead_bytes.unwrap_or(READAHEAD_BLOCKS * block_bytes);
+    let room = cache.blocks.memory_bytes;
+    let below_half = (room / 2).saturating_sub(1) / block_bytes * block_bytes;
+    let most = below_half.max(block_bytes);
+    if asked > most {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        tracing::info!(
+            "{} MiB are read ahead, not {}: less than half of --memory-cache-size ({} MiB)",
+            mib(most),
+            mib(asked),
+            mib(room),
+        );
+    }
+    asked.min(most)
 }
 
 /// Cache folders that are not on the very disk where the objects are: a copy there is no nearer.
@@ -230,5 +296,37 @@ impl Handler for Served {
                 tracing::error!("not everything could be stored in time; what is left is lost");
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_ahead_leaves_half_of_the_memory_to_those_who_read() {
+        const MIB: u64 = 1 << 20;
+        let plan = |asked: Option<u64>, memory_bytes| CachePlan {
+            buffer_bytes: 0,
+            blocks: CacheConfig { memory_bytes, ..CacheConfig::default() },
+            large_writes: false,
+            max_readahead_bytes: asked,
+            prefetch: 0,
+            uploads: 1,
+            downloads: 1,
+            deletes: 1,
+            tries: 1,
+        };
+        let told = |asked, memory, block| readahead_bytes(&plan(asked, memory), block);
+        assert_eq!(told(None, 100 * MIB, 4 * MIB), 32 * MIB, "the default fits the default");
+        assert_eq!(told(Some(64 * MIB), 100 * MIB, 4 * MIB), 48 * MIB);
+        assert_eq!(told(Some(64 * MIB), 300 * MIB, 4 * MIB), 64 * MIB);
+        assert_eq!(told(None, 100 * MIB, 16 * MIB), 48 * MIB);
+        assert_eq!(told(Some(0), 100 * MIB, 4 * MIB), 0);
+        assert_eq!((told(None, 0, 4 * MIB), told(None, 8 * MIB, 4 * MIB)), (4 * MIB, 4 * MIB));
+        for memory in (0..400).map(|mib| mib * MIB) {
+            let ahead = told(Some(1 << 40), memory, 4 * MIB);
+            assert!(ahead == 4 * MIB || 2 * ahead < memory, "{ahead} of {memory}");
+        }
     }
 }

@@ -47,6 +47,7 @@ fn meta(plan: &ServePlan, point: &str) -> Value {
     let duties = plan.duties.as_ref();
     json!({
         "Retries": plan.cache.tries,
+        "MaxDeletes": plan.cache.deletes,
         "ReadOnly": vfs.read_only,
         "NoBGJob": !duties.is_some_and(|duties| duties.clean_up),
         "OpenCache": vfs.open_cache_ns,
@@ -109,11 +110,13 @@ mod tests {
                 prefetch: 1,
                 uploads: 20,
                 downloads: 200,
+                deletes: 10,
                 tries: 10,
             },
             vfs: VfsConfig::default(),
             cores: 1,
             skip_dir_mtime_ns: 5,
+            metrics: None,
             duties: None,
         };
         let text = config_text(&setting, &plan, Path::new("/mnt"));

@@ -14,12 +14,17 @@ use crate::config::{SecretKey, Setting};
 use crate::limits::BUCKET_REQUESTS_MAX;
 use crate::object::{
     Address, BadKey, Deadline, Encrypted, FileStore, Flavour, Keys, ObjectCipher, PASSPHRASE, Pace,
-    Paced, Prefixed, Rate, Rated, Retried, S3Store, SHARDS_MAX, Sharded, Store, StoreError, mem,
-    shard_bucket,
+    Paced, Prefixed, Rate, Rated, Retried, S3Store, SHARDS_MAX, Sharded, Store, StoreError, Tiers,
+    mem, shard_bucket,
 };
+#[cfg(feature = "object-extra")]
+use crate::object::{Extra, ExtraStore};
 
 /// Retries where a person waits for the word whether a store works.
 const RETRIES_ASKING: u32 = 2;
+
+/// Kinds of stores that come with the cargo feature `object-extra`.
+const EXTRA: [&str; 6] = ["gs", "wasb", "oss", "cos", "obs", "webdav"];
 
 /// How requests to a store behave.
 #[derive(Clone, Debug)]
@@ -62,6 +67,8 @@ pub struct Place {
     keys: Keys,
     /// Class of storage for new objects.
     pub storage_class: String,
+    /// Other tiers, each with its class.
+    tiers: Vec<(u8, String)>,
     shards: u64,
     /// On volumes with a private key.
     cipher: Option<Arc<ObjectCipher>>,
@@ -84,6 +91,7 @@ impl Place {
                 session_token: setting.secret(SecretKey::SessionToken)?,
             },
             storage_class: setting.storage_class().to_owned(),
+            tiers: setting.tiers(),
             shards: setting.shards(),
             cipher: cipher(setting, &passphrase)?,
         })
@@ -107,6 +115,11 @@ impl Place {
         })
     }
 
+    /// Tiers whose objects are put otherwise than those of tier 0.
+    fn other_tiers(&self) -> impl Iterator<Item = &(u8, String)> {
+        self.tiers.iter().filter(|(_, class)| *class != self.storage_class)
+    }
+
     fn open(&self, bucket: &str) -> Result<Bucket, Failure> {
         let flavour = match self.storage.as_str() {
             "file" => {
@@ -116,7 +129,7 @@ impl Place {
             "mem" => return Ok(Bucket::Memory(format!("{bucket}{}", self.volume))),
             "s3" => Flavour::S3,
             "minio" => Flavour::Minio,
-            other => return Err(unknown_kind(other)),
+            other => return self.open_extra(other, bucket),
         };
         let env = |name: &str| std::env::var(name).ok();
         let address = Address::parse(flavour, bucket, &env)
@@ -124,6 +137,28 @@ impl Place {
         let keys = self.keys_for(flavour, &env)?;
         let store = S3Store::new(flavour, address, keys, self.storage_class.clone());
         Ok(Bucket::S3 { store, pace: Pace::new(BUCKET_REQUESTS_MAX) })
+    }
+
+    #[cfg(feature = "object-extra")]
+    fn open_extra(&self, storage: &str, bucket: &str) -> Result<Bucket, Failure> {
+        let env = |name: &str| std::env::var(name).ok();
+        let (keys, class) = (self.keys.clone(), &self.storage_class);
+        let place = Extra::parse(storage, bucket, keys, class, &env)
+            .ok_or_else(|| unknown_kind(storage))?
+            .map_err(|error| Failure::usage(error.to_string()))?;
+        if storage != "webdav" && !place.has_classes() && self.other_tiers().next().is_some() {
+            return Err(Failure::refused(format!(
+                "tiers of storage with classes of their own are not supported yet by jfs-uring for \
+                 storage {storage:?}; use the official client (juicefs mount) for this volume"
+            )));
+        }
+        Ok(Bucket::Extra { store: ExtraStore::new(place), pace: Pace::new(BUCKET_REQUESTS_MAX) })
+    }
+
+    #[cfg(not(feature = "object-extra"))]
+    #[expect(clippy::unused_self, reason = "with the feature it says where the bucket is")]
+    fn open_extra(&self, storage: &str, _: &str) -> Result<Bucket, Failure> {
+        Err(unknown_kind(storage))
     }
 
     /// The volume's keys, or those that the environment has for a driver.
@@ -176,18 +211,48 @@ fn refusal(setting: &Setting, bad: &BadKey) -> Failure {
 
 /// One bucket, opened.
 enum Bucket {
-    File { store: FileStore, path: PathBuf },
+    File {
+        store: FileStore,
+        path: PathBuf,
+    },
     Memory(String),
-    S3 { store: S3Store, pace: Arc<Pace> },
+    S3 {
+        store: S3Store,
+        pace: Arc<Pace>,
+    },
+    #[cfg(feature = "object-extra")]
+    Extra {
+        store: ExtraStore,
+        pace: Arc<Pace>,
+    },
 }
 
 impl Bucket {
+    /// The same bucket for objects of a tier, in stores that have classes.
+    fn with_class(&self, class: &str) -> Option<Self> {
+        match self {
+            Self::File { .. } | Self::Memory(_) => None,
+            Self::S3 { store, pace } => {
+                Some(Self::S3 { store: store.with_class(class.to_owned()), pace: Arc::clone(pace) })
+            }
+            #[cfg(feature = "object-extra")]
+            Self::Extra { store, pace } => {
+                let store = store.with_class(class.to_owned())?;
+                Some(Self::Extra { store, pace: Arc::clone(pace) })
+            }
+        }
+    }
+
     fn store(&self, policy: &StorePolicy) -> Box<dyn Store> {
         let StorePolicy { get_timeout: get, put_timeout: put, .. } = *policy;
         match self {
             Self::File { store, .. } => Box::new(Deadline::new(store.clone(), get, put)),
             Self::Memory(name) => Box::new(mem::open(name)),
             Self::S3 { store, pace } => {
+                Box::new(Paced::new(Deadline::new(store.clone(), get, put), Arc::clone(pace)))
+            }
+            #[cfg(feature = "object-extra")]
+            Self::Extra { store, pace } => {
                 Box::new(Paced::new(Deadline::new(store.clone(), get, put), Arc::clone(pace)))
             }
         }
@@ -200,6 +265,8 @@ pub struct Stores(Arc<Opened>);
 
 struct Opened {
     buckets: Vec<Bucket>,
+    /// The same for each tier that puts otherwise.
+    tiers: Vec<(u8, Vec<Bucket>)>,
     /// Name of the volume with a slash behind.
     prefix: String,
     cipher: Option<Arc<ObjectCipher>>,
@@ -215,7 +282,13 @@ impl Stores {
     /// When there is no such kind, or its bucket is none.
     pub fn open(place: &Place, policy: StorePolicy) -> Result<Self, Failure> {
         let buckets = place.buckets()?;
-        let buckets = buckets.iter().map(|bucket| place.open(bucket)).collect::<Result<_, _>>()?;
+        let buckets =
+            buckets.iter().map(|bucket| place.open(bucket)).collect::<Result<Vec<_>, _>>()?;
+        let tiers = place.other_tiers().filter_map(|(tier, class)| {
+            let each = buckets.iter().map(|bucket| bucket.with_class(class));
+            Some((*tier, each.collect::<Option<Vec<_>>>()?))
+        });
+        let tiers = tiers.collect();
         // Memory has a name of its own for each volume.
         let prefix = match place.storage.as_str() {
             "mem" => String::new(),
@@ -224,7 +297,7 @@ impl Stores {
         let rate = |mbps: u64| (mbps > 0).then(|| Rate::of_mbps(mbps));
         let (up, down) = (rate(policy.upload_mbps), rate(policy.download_mbps));
         let cipher = place.cipher.clone();
-        Ok(Self(Arc::new(Opened { buckets, prefix, cipher, policy, up, down })))
+        Ok(Self(Arc::new(Opened { buckets, tiers, prefix, cipher, policy, up, down })))
     }
 
     /// Whether stores of kind `storage` are served.
@@ -232,12 +305,9 @@ impl Stores {
     /// # Errors
     /// When there is no such kind.
     pub fn check_kind(storage: &str) -> Result<(), Failure> {
-        let known = ["file", "mem", "s3", "minio"];
-        if known.contains(&&*storage.to_ascii_lowercase()) {
-            Ok(())
-        } else {
-            Err(unknown_kind(storage))
-        }
+        let (known, storage) = (["file", "mem", "s3", "minio"], &*storage.to_ascii_lowercase());
+        let extra = cfg!(feature = "object-extra") && EXTRA.contains(&storage);
+        if extra || known.contains(&storage) { Ok(()) } else { Err(unknown_kind(storage)) }
     }
 
     /// The device that objects lie on, if it is one of this machine.
@@ -250,12 +320,19 @@ impl Stores {
 
     /// A handle for the calling core.
     pub fn store(&self) -> Rc<dyn Store> {
-        self.handle(self.0.policy.retries)
+        self.handle(&self.0.buckets, self.0.policy.retries)
+    }
+
+    /// Handles for the calling core, one for each tier.
+    pub fn tiers(&self) -> Rc<dyn Tiers> {
+        let handle = |buckets: &[Bucket]| self.handle(buckets, self.0.policy.retries);
+        let others = self.0.tiers.iter().map(|(tier, buckets)| (*tier, handle(buckets)));
+        Rc::new(Handles { base: self.store(), others: others.collect() })
     }
 
     /// A handle that fails soon, for a person who waits.
     pub fn asking(&self) -> Rc<dyn Store> {
-        self.handle(RETRIES_ASKING.min(self.0.policy.retries))
+        self.handle(&self.0.buckets, RETRIES_ASKING.min(self.0.policy.retries))
     }
 
     /// Make buckets that are not there, of kinds that can be made.
@@ -271,8 +348,8 @@ impl Stores {
         Ok(())
     }
 
-    fn handle(&self, retries: u32) -> Rc<dyn Store> {
-        let Opened { buckets, prefix, cipher, policy, up, down } = &*self.0;
+    fn handle(&self, buckets: &[Bucket], retries: u32) -> Rc<dyn Store> {
+        let Opened { prefix, cipher, policy, up, down, .. } = &*self.0;
         let mut stores: Vec<_> = buckets.iter().map(|bucket| bucket.store(policy)).collect();
         let mut store = match stores.len() {
             1 => stores.remove(0),
@@ -289,7 +366,34 @@ impl Stores {
     }
 }
 
+/// The stores of a core.
+struct Handles {
+    base: Rc<dyn Store>,
+    others: Vec<(u8, Rc<dyn Store>)>,
+}
+
+impl Tiers for Handles {
+    fn base(&self) -> Rc<dyn Store> {
+        Rc::clone(&self.base)
+    }
+
+    fn tier(&self, tier: u8) -> Rc<dyn Store> {
+        let found = self.others.iter().find(|(other, _)| *other == tier);
+        found.map_or_else(|| self.base(), |(_, store)| Rc::clone(store))
+    }
+
+    fn differ(&self) -> bool {
+        !self.others.is_empty()
+    }
+}
+
 fn unknown_kind(storage: &str) -> Failure {
+    if EXTRA.contains(&storage) {
+        return Failure::refused(format!(
+            "this jfs-uring was built without storage {storage:?}; build it with \
+             `cargo build --release --features object-extra`, or use the official client (juicefs mount)"
+        ));
+    }
     Failure::refused(format!(
         "storage {storage:?} is not supported yet by jfs-uring, only \"file\", \"s3\" and \"minio\"; \
          use the official client (juicefs mount) for this volume"
@@ -337,7 +441,13 @@ mod tests {
         assert!(refused.text.contains("ceph"));
         assert_eq!(refused.code, 3);
         assert!(Stores::check_kind("Minio").is_ok());
-        assert!(Stores::check_kind("gs").is_err());
+        assert!(Stores::check_kind("swift").is_err() && Stores::check_kind("b2").is_err());
+        for kind in EXTRA {
+            let built = cfg!(feature = "object-extra");
+            assert_eq!(Stores::check_kind(kind).is_ok(), built, "{kind}");
+            let told = unknown_kind(kind).text;
+            assert!(told.contains(kind) && told.contains("--features object-extra"), "{told}");
+        }
     }
 
     #[test]
@@ -352,6 +462,27 @@ mod tests {
         shards.set("Shards", 3);
         let told = refusal(&Place::of(&shards).unwrap()).text;
         assert!(told.contains("%d"), "{told}");
+    }
+
+    #[test]
+    fn tiers_have_handles_where_their_class_differs() {
+        let tiers = |storage: &str, bucket: &str, base: &str| {
+            let mut setting = Setting::new("vol", "uuid", storage, bucket);
+            let tier = |id: u8, class: &str| serde_json::json!({"ID": id, "StorageClass": class, "Tag": ""});
+            let tiers = serde_json::json!({"0": tier(0, base), "1": tier(1, "STANDARD_IA"), "3": tier(3, "")});
+            setting.set("Tiers", tiers);
+            Stores::open(&Place::of(&setting).unwrap(), StorePolicy::asking()).unwrap().tiers()
+        };
+        let is_base = |tiers: &Rc<dyn Tiers>, tier| Rc::ptr_eq(&tiers.tier(tier), &tiers.base());
+        let bucket = tiers("minio", "http://127.0.0.1:1/b", "");
+        assert!(bucket.differ());
+        assert_eq!(
+            [0, 1, 2, 3, 9].map(|tier| is_base(&bucket, tier)),
+            [true, false, true, true, true]
+        );
+        let other = tiers("minio", "http://127.0.0.1:1/b", "STANDARD_IA");
+        assert_eq!([0, 1, 3].map(|tier| is_base(&other, tier)), [true, true, false]);
+        assert!(!tiers("file", "/objects/", "").differ(), "folders have no classes");
     }
 
     #[test]

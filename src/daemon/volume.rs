@@ -58,6 +58,8 @@ pub(super) fn rules_of(setting: &Setting) -> Rules {
         capacity: setting.capacity(),
         inode_limit: setting.inodes(),
         acl: setting.acl(),
+        dir_quotas: setting.dir_stats(),
+        owner_quotas: setting.owner_quotas(),
         ..Rules::default()
     }
 }

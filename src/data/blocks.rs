@@ -202,7 +202,7 @@ impl Data {
         let _permit = self.shared.downloads.take().await;
         let name = self.shared.config.layout.name(key);
         let begun = self.counts.get.begin();
-        let got = self.store.get(name, off, pages::buffer(most)).await;
+        let got = self.stores.base().get(name, off, pages::buffer(most)).await;
         self.counts.get.end(begun);
         let (mut bytes, count) = self.counted(got)?;
         self.counts.get_bytes.add(count as u64);

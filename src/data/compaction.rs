@@ -251,7 +251,7 @@ impl Data {
         }
         let Some(compaction) = Compaction::of(&records) else { return Ok(Looked::Short) };
         let id = self.slices.next_slice_id().await?;
-        let Some(stored) = self.store_merged(id, &compaction).await? else {
+        let Some(stored) = self.store_merged((file.ino, id), &compaction).await? else {
             return Ok(Looked::InVain);
         };
         let (seen, gain) = (compaction.seen_count(), compaction.gain());
@@ -273,7 +273,7 @@ impl Data {
     /// Store what a compaction makes one slice of; its blocks, or `None` if the mount ends.
     async fn store_merged(
         self: &Rc<Self>,
-        id: SliceId,
+        (ino, id): (Ino, SliceId),
         compaction: &Compaction,
     ) -> Result<Option<Vec<BlockKey>>, DataError> {
         let layout = self.shared.config.layout;
@@ -283,7 +283,7 @@ impl Data {
         for key in layout.blocks(id, compaction.size()) {
             let sources = take_sources(&mut rest, key.size, layout);
             let done = match self.merged(sources, key.size).await {
-                Ok(page) => self.put_merged(key, page).await,
+                Ok(page) => self.put_merged(ino, key, page).await,
                 Err(error) => Err(error),
             };
             // Whether or not it is there: a put that failed may have left something.
@@ -296,9 +296,9 @@ impl Data {
         Ok(Some(stored))
     }
 
-    async fn put_merged(&self, key: BlockKey, page: Page) -> Result<(), DataError> {
+    async fn put_merged(&self, ino: Ino, key: BlockKey, page: Page) -> Result<(), DataError> {
         let _permit = self.shared.uploads.take().await;
-        self.put_block(key, vec![page]).await
+        self.put_block(ino, key, vec![page]).await
     }
 
     /// The bytes of a block, gathered from a few sources at a time: each may hold a whole block.

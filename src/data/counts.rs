@@ -1,31 +1,45 @@
 //! What file bytes count: requests to the object store, and what the bounds hold now.
 
 use super::Data;
-use crate::metrics::{Count, Sum, Times};
-use crate::object::StoreError;
+use crate::metrics::Count;
+use crate::metrics::spread::{OBJECTS, Spread, SpreadSum};
+use crate::object::{Store, StoreError};
 use crate::pages::{PAGE_BYTES, Page};
 use crate::stage::CacheStats;
 
 /// Of one core.
-#[derive(Default)]
 pub(super) struct Counts {
-    pub get: Times,
-    pub put: Times,
-    pub delete: Times,
+    pub get: Spread,
+    pub put: Spread,
+    pub delete: Spread,
     pub get_bytes: Count,
     pub put_bytes: Count,
     pub errors: Count,
 }
 
+impl Default for Counts {
+    fn default() -> Self {
+        let spread = || Spread::new(&OBJECTS);
+        Self {
+            get: spread(),
+            put: spread(),
+            delete: spread(),
+            get_bytes: Count::default(),
+            put_bytes: Count::default(),
+            errors: Count::default(),
+        }
+    }
+}
+
 /// What a mount asked of its object store, and holds of file bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct DataCounts {
     /// Objects or parts of them fetched; nanoseconds, retries included.
-    pub get: Sum,
+    pub get: SpreadSum,
     /// Objects stored; nanoseconds, retries included.
-    pub put: Sum,
+    pub put: SpreadSum,
     /// Objects removed; nanoseconds, retries included.
-    pub delete: Sum,
+    pub delete: SpreadSum,
     /// Bytes as they were stored.
     pub get_bytes: u64,
     /// Bytes as they are stored.
@@ -57,10 +71,15 @@ impl Data {
         }
     }
 
-    pub(super) async fn put_object(&self, name: String, body: Vec<Page>) -> Result<(), StoreError> {
+    pub(super) async fn put_object(
+        &self,
+        store: &dyn Store,
+        name: String,
+        body: Vec<Page>,
+    ) -> Result<(), StoreError> {
         let len_bytes: usize = body.iter().map(|page| page.len()).sum();
         let begun = self.counts.put.begin();
-        let done = self.store.put(name, body).await;
+        let done = store.put(name, body).await;
         self.counts.put.end(begun);
         self.counted(done)?;
         self.counts.put_bytes.add(len_bytes as u64);
@@ -69,7 +88,7 @@ impl Data {
 
     pub(super) async fn delete_object(&self, name: String) -> Result<(), StoreError> {
         let begun = self.counts.delete.begin();
-        let done = self.store.delete(name).await;
+        let done = self.stores.base().delete(name).await;
         self.counts.delete.end(begun);
         self.counted(done)
     }

@@ -12,7 +12,7 @@ use crate::stdx::{Permits, oneshot};
 use crate::types::{Ino, SliceId};
 use crate::uring;
 
-/// Slices, and blocks of one, removed at a time.
+/// Slices, and blocks of one, that wait to be removed at a time.
 const REMOVALS: usize = 16;
 
 impl Data {
@@ -47,6 +47,9 @@ impl Data {
 
     /// Remove the objects of slices; those of which all are gone.
     async fn remove_slices(self: &Rc<Self>, slices: Vec<(SliceId, u32)>) -> Vec<(SliceId, u32)> {
+        if self.shared.config.deletes == 0 {
+            return Vec::new();
+        }
         let permits = Permits::new(REMOVALS);
         let mut removals = Vec::with_capacity(slices.len());
         for (id, size) in slices {
@@ -103,6 +106,7 @@ impl Data {
             cache.remove(&key);
         }
         let name = self.shared.config.layout.name(key);
+        let _permit = self.shared.deletes.take().await;
         Ok(self.delete_object(name).await?)
     }
 

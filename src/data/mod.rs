@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use crate::meta::Slices;
 use crate::metrics::Sheet;
-use crate::object::Store;
+use crate::object::{OneTier, Store, Tiers};
 use crate::stage::Codec;
 
 pub use counts::DataCounts;
@@ -43,7 +43,7 @@ pub use shared::{DataConfig, DataShared};
 /// File bytes, as seen from one core.
 pub struct Data {
     slices: Rc<dyn Slices>,
-    store: Rc<dyn Store>,
+    stores: Rc<dyn Tiers>,
     shared: Arc<DataShared>,
     codec: RefCell<Codec>,
     counts: Sheet<counts::Counts>,
@@ -52,12 +52,17 @@ pub struct Data {
 impl Data {
     /// For one core; all cores of a mount pass the same `shared`.
     pub fn new(slices: Rc<dyn Slices>, store: Rc<dyn Store>, shared: Arc<DataShared>) -> Rc<Self> {
-        let codec = RefCell::new(Codec::new(shared.config.compression));
-        let counts = shared.counts.own();
-        Rc::new(Self { slices, store, shared, codec, counts })
+        Self::with_tiers(slices, Rc::new(OneTier(store)), shared)
     }
 
-    fn patience(&self) -> patience::Patience {
-        patience::Patience::new(self.shared.config.tries)
+    /// The same, for volumes whose files may be in tiers.
+    pub fn with_tiers(
+        slices: Rc<dyn Slices>,
+        stores: Rc<dyn Tiers>,
+        shared: Arc<DataShared>,
+    ) -> Rc<Self> {
+        let codec = RefCell::new(Codec::new(shared.config.compression));
+        let counts = shared.counts.own();
+        Rc::new(Self { slices, stores, shared, codec, counts })
     }
 }

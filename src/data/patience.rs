@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Data;
 use crate::meta::{EngineError, MetaError};
 use crate::uring;
 
@@ -10,8 +11,24 @@ const PAUSE_FIRST: Duration = Duration::from_millis(50);
 /// Longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
+impl Data {
+    /// Ask metadata again while that may help.
+    pub(super) async fn patiently<T, F: Future<Output = Result<T, MetaError>>>(
+        &self,
+        mut ask: impl FnMut() -> F,
+    ) -> Result<T, MetaError> {
+        let mut tries = Patience::new(self.shared.config.tries);
+        loop {
+            match ask().await {
+                Err(error) if is_passing(&error) && tries.pause().await => {}
+                done => return done,
+            }
+        }
+    }
+}
+
 /// Tries that are left.
-pub(super) struct Patience {
+struct Patience {
     tries: u32,
     pause: Duration,
 }
@@ -35,6 +52,6 @@ impl Patience {
 }
 
 /// Whether trying again may help.
-pub(super) fn is_passing(error: &MetaError) -> bool {
+fn is_passing(error: &MetaError) -> bool {
     matches!(error, MetaError::Engine(EngineError::Unavailable(_)))
 }

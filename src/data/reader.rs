@@ -111,16 +111,7 @@ impl Data {
         ino: Ino,
         chunk: u32,
     ) -> Result<Vec<crate::types::SliceRecord>, DataError> {
-        let mut tries = self.patience();
-        loop {
-            match self.slices.chunk(ino, chunk).await {
-                Ok(records) => return Ok(records),
-                Err(error) if !super::patience::is_passing(&error) || !tries.pause().await => {
-                    return Err(error.into());
-                }
-                Err(_) => {}
-            }
-        }
+        Ok(self.patiently(|| self.slices.chunk(ino, chunk)).await?)
     }
 
     /// Take note of a read of a file of `length` bytes, and read ahead of it; whether it is part

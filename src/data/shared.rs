@@ -47,6 +47,8 @@ pub struct DataConfig {
     pub uploads: usize,
     /// Objects or parts of them fetched at a time, all cores together.
     pub downloads: usize,
+    /// Objects removed at a time, all cores together; 0 for none at all.
+    pub deletes: usize,
     /// Tries of a request to the engine before a write or read fails.
     pub tries: u32,
     /// Bytes read ahead of a sequential reader at most; 0 turns it off.
@@ -84,6 +86,7 @@ pub struct DataShared {
     pub(super) config: DataConfig,
     pub(super) uploads: Arc<Permits>,
     pub(super) downloads: Arc<Permits>,
+    pub(super) deletes: Arc<Permits>,
     /// Blocks fetched ahead of readers at a time.
     pub(super) readahead: Arc<Permits>,
     /// Blocks fetched around random reads at a time.
@@ -114,6 +117,7 @@ impl DataShared {
             prefetch: (config.prefetch > 0).then(|| Permits::new(config.prefetch)),
             uploads: Permits::new(config.uploads.max(1)),
             downloads: Permits::new(config.downloads.max(1)),
+            deletes: Permits::new(config.deletes.max(1)),
             flights: Flights::default(),
             compactions: Compactions::default(),
             counts: Sheets::default(),

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::*;
 use crate::meta::{Compaction, Local, MetaError, NewSlices, SizedSlice};
-use crate::object::{Layout, Local as StoreLocal, ObjectInfo, StoreError, mem};
+use crate::object::{Layout, Local as StoreLocal, ObjectInfo, StoreError, Tiers, mem};
 use crate::pages::{PAGE_BYTES, Page, Pool};
 use crate::stage::{BlockCache, CacheConfig, Compression};
 use crate::types::{Attr, CHUNK_BYTES, FILE_BYTES_END, FileType, Ino, SliceId, SliceRecord, Time};
@@ -27,6 +27,7 @@ struct Table {
     pushed: RefCell<Vec<NewSlices>>,
     fetched: Cell<usize>,
     gone: Cell<bool>,
+    tier: Cell<Option<u8>>,
     forgotten: Cell<bool>,
 }
 
@@ -38,6 +39,10 @@ impl Slices for Table {
     fn next_slice_id(&self) -> Local<'_, Result<SliceId, MetaError>> {
         self.next_id.set(self.next_id.get() + 1);
         Box::pin(async { Ok(self.next_id.get()) })
+    }
+
+    fn tier(&self, _: Ino) -> Local<'_, Result<u8, MetaError>> {
+        Box::pin(async { self.tier.get().ok_or(MetaError::Posix(Errno::NOENT)) })
     }
 
     fn chunk(&self, ino: Ino, chunk: u32) -> Local<'_, Result<Vec<SliceRecord>, MetaError>> {
@@ -92,6 +97,8 @@ struct Slow {
     inner: mem::MemStore,
     puts_left: Cell<usize>,
     gets: Cell<usize>,
+    /// Deletes that are going on, and the most there were at a time.
+    deletes: Cell<(usize, usize)>,
 }
 
 impl Store for Slow {
@@ -118,7 +125,14 @@ impl Store for Slow {
     }
 
     fn delete(&self, key: String) -> StoreLocal<'_, Result<(), StoreError>> {
-        self.inner.delete(key)
+        Box::pin(async move {
+            let (now, most) = self.deletes.get();
+            self.deletes.set((now + 1, most.max(now + 1)));
+            uring::sleep(std::time::Duration::from_micros(50)).await;
+            let (now, most) = self.deletes.get();
+            self.deletes.set((now - 1, most));
+            self.inner.delete(key).await
+        })
     }
 
     fn list(
@@ -132,6 +146,23 @@ impl Store for Slow {
 
     fn describe(&self) -> String {
         self.inner.describe()
+    }
+}
+
+/// Stores for files in tier 0 and in tier 2.
+struct TwoTiers([mem::MemStore; 2]);
+
+impl Tiers for TwoTiers {
+    fn base(&self) -> Rc<dyn Store> {
+        Rc::new(self.0[0].clone())
+    }
+
+    fn tier(&self, tier: u8) -> Rc<dyn Store> {
+        Rc::new(self.0[usize::from(tier == 2)].clone())
+    }
+
+    fn differ(&self) -> bool {
+        true
     }
 }
 
@@ -157,10 +188,24 @@ impl World {
         compression: Compression,
         cache: Option<Arc<BlockCache>>,
     ) -> Self {
+        Self::with_all(pool_bytes, compression, cache, 10)
+    }
+
+    fn with_all(
+        pool_bytes: usize,
+        compression: Compression,
+        cache: Option<Arc<BlockCache>>,
+        deletes: usize,
+    ) -> Self {
         let name = format!("data-{:?}", std::thread::current().id());
         mem::forget(&name);
         let inner = mem::open(&name);
-        let store = Rc::new(Slow { inner, puts_left: Cell::new(usize::MAX), gets: Cell::new(0) });
+        let store = Rc::new(Slow {
+            inner,
+            puts_left: Cell::new(usize::MAX),
+            gets: Cell::new(0),
+            deletes: Cell::default(),
+        });
         let table = Rc::new(Table::default());
         let shared = DataShared::new(DataConfig {
             layout: Layout::new(64, false),
@@ -171,6 +216,7 @@ impl World {
             pool: Pool::new(pool_bytes),
             uploads: 8,
             downloads: 8,
+            deletes,
             tries: 3,
             max_readahead_bytes: 1 << 20,
             prefetch: 1,
@@ -677,6 +723,7 @@ fn cores_share_files_and_wake_each_other() {
         pool: Pool::new(16 * PAGE_BYTES),
         uploads: 2,
         downloads: 2,
+        deletes: 10,
         tries: 3,
         max_readahead_bytes: 0,
         prefetch: 0,
@@ -690,8 +737,12 @@ fn cores_share_files_and_wake_each_other() {
             std::thread::spawn(move || {
                 let table = Rc::new(Table::default());
                 table.next_id.set(core * 1_000_000);
-                let store =
-                    Rc::new(Slow { inner, puts_left: Cell::new(usize::MAX), gets: Cell::new(0) });
+                let store = Rc::new(Slow {
+                    inner,
+                    puts_left: Cell::new(usize::MAX),
+                    gets: Cell::new(0),
+                    deletes: Cell::default(),
+                });
                 let data = Data::new(table, store, shared);
                 uring::block_on(async {
                     for n in 0..50 {
@@ -710,4 +761,47 @@ fn cores_share_files_and_wake_each_other() {
         .collect();
     cores.into_iter().for_each(|core| core.join().expect("no core panics"));
     assert_eq!((shared.flying(), shared.config.pool.used_pages()), (0, 0));
+}
+
+#[test]
+fn blocks_are_put_through_the_tier_of_their_file() {
+    let world = World::new(1 << 20, Compression::None);
+    let stores = ["tier-0", "tier-2"].map(|name| {
+        mem::forget(name);
+        mem::open(name)
+    });
+    let tiers = Rc::new(TwoTiers(stores.clone()));
+    let shared = Arc::clone(&world.data.shared);
+    let data = Data::with_tiers(world.table.clone(), tiers, shared);
+    let count = async |store: &mem::MemStore| {
+        store.list(String::new(), String::new(), 10).await.expect("a list").len()
+    };
+    uring::block_on(async {
+        // The last one: the file is gone.
+        for (number, tier) in [Some(0), Some(2), Some(1), None].into_iter().enumerate() {
+            world.table.tier.set(tier);
+            let at = number as u64 * BLOCK;
+            data.write(INO, at, &noise(at, BLOCK as usize), at).await.expect("written");
+            data.flush(INO).await.expect("stored");
+        }
+        assert_eq!([count(&stores[0]).await, count(&stores[1]).await], [3, 1]);
+    });
+}
+
+#[test]
+fn no_more_objects_are_removed_at_a_time_than_allowed() {
+    for (deletes, most, left) in [(0, 0, 40), (1, 1, 0), (3, 3, 0)] {
+        let world = World::with_all(4 << 20, Compression::None, None, deletes);
+        uring::block_on(async {
+            for number in 0..4 {
+                let (at, len) = (number * 10 * BLOCK, 10 * BLOCK);
+                world.data.write(INO, at, &noise(at, len as usize), at).await.expect("written");
+                world.data.flush(INO).await.expect("stored");
+            }
+            assert_eq!(world.objects().await, 40);
+            world.data.delete_files(vec![(INO, 40 * BLOCK)]).await.expect("removed");
+            assert_eq!((world.store.deletes.get(), world.objects().await), ((0, most), left));
+            assert!(world.table.forgotten.get(), "the file is off the queue");
+        });
+    }
 }

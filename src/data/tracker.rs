@@ -57,15 +57,6 @@ impl Data {
     }
 
     async fn push(&self, slices: NewSlices) -> Result<Attr, DataError> {
-        let mut tries = self.patience();
-        loop {
-            match self.slices.push(slices.clone()).await {
-                Ok(attr) => return Ok(attr),
-                Err(error) if !super::patience::is_passing(&error) || !tries.pause().await => {
-                    return Err(error.into());
-                }
-                Err(_) => {}
-            }
-        }
+        Ok(self.patiently(|| self.slices.push(slices.clone())).await?)
     }
 }

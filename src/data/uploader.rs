@@ -6,16 +6,20 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use super::Data;
 use super::abandoned::{InHand, Work};
 use super::error::DataError;
 use super::extents::Step;
 use super::shared::File;
 use super::slice::SealedBlock;
+use crate::meta::MetaError;
 use crate::net::side;
-use crate::object::BlockKey;
+use crate::object::{BlockKey, Store};
 use crate::pages::Page;
 use crate::stage::{Codec, Compression};
+use crate::types::Ino;
 use crate::uring;
 
 /// Blocks from this size on are compressed by a side thread.
@@ -72,20 +76,39 @@ impl Data {
         let Some(id) = self.slice_id(file, &block).await? else { return Ok(None) };
         let size = block.pages.iter().map(|page| page.len()).sum::<usize>() as u32;
         let key = BlockKey { id, index: block.index, size };
-        self.put_block(key, block.pages).await?;
+        self.put_block(file.ino, key, block.pages).await?;
         Ok(Some(key))
     }
 
-    /// Store a block, and keep it near if blocks of its size are.
-    pub(super) async fn put_block(&self, key: BlockKey, pages: Vec<Page>) -> Result<(), DataError> {
+    /// Store a block of a file, and keep it near if blocks of its size are.
+    pub(super) async fn put_block(
+        &self,
+        ino: Ino,
+        key: BlockKey,
+        pages: Vec<Page>,
+    ) -> Result<(), DataError> {
         let name = self.shared.config.layout.name(key);
         let kept = self.keeps(key.size).then(|| pages.clone());
         let body = self.encoded(pages, key.size as usize).await;
-        self.put_object(name, body).await?;
+        let store = self.store_for(ino).await?;
+        self.put_object(&*store, name, body).await?;
         if let (Some(pages), Some(cache)) = (kept, &self.shared.config.cache) {
             cache.insert_copy(key, &pages);
         }
         Ok(())
+    }
+
+    /// What blocks of a file are put through. Its tier is asked for each time: it may be changed.
+    async fn store_for(&self, ino: Ino) -> Result<Rc<dyn Store>, DataError> {
+        if !self.stores.differ() {
+            return Ok(self.stores.base());
+        }
+        match self.patiently(|| self.slices.tier(ino)).await {
+            Ok(tier) => Ok(self.stores.tier(tier)),
+            // The file is gone, and so is soon what is stored for it.
+            Err(MetaError::Posix(Errno::NOENT)) => Ok(self.stores.base()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The block as it is stored; what takes long is done aside.
@@ -109,15 +132,7 @@ impl Data {
             return Ok(Some(id));
         }
         // Two blocks may ask at once; the id of the second is lost, as gaps are normal.
-        let mut tries = self.patience();
-        loop {
-            match self.slices.next_slice_id().await {
-                Ok(id) => return Ok(file.with(|extents| extents.slice_id(chunk, seq, Some(id)))),
-                Err(error) if !super::patience::is_passing(&error) || !tries.pause().await => {
-                    return Err(error.into());
-                }
-                Err(_) => {}
-            }
-        }
+        let id = self.patiently(|| self.slices.next_slice_id()).await?;
+        Ok(file.with(|extents| extents.slice_id(chunk, seq, Some(id))))
     }
 }

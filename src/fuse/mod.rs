@@ -5,6 +5,7 @@ mod decode;
 mod encode;
 mod handler;
 mod mount;
+pub mod notify;
 mod session;
 pub mod transport;
 

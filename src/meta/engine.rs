@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 
 use super::acl::Rule;
 use super::scan::{Page, Table};
@@ -87,6 +88,19 @@ pub struct Description {
     pub text: String,
     /// What should be otherwise, each with the command that cures it.
     pub warnings: Vec<(String, String)>,
+}
+
+/// What is heard of changes by anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Every change from now on is heard of.
+    Began,
+    /// A node was written or removed.
+    Node(Ino),
+    /// Names in a directory were.
+    Dir(Ino),
+    /// Anything may have been.
+    Everything,
 }
 
 /// A metadata engine, as seen from one core.
@@ -175,8 +189,12 @@ pub trait Engine {
     /// Store a rule of access control under an id of its own, not 0, also where there is one like it.
     fn add_acl_rule(&self, rule: Rule) -> Local<'_, Result<u32, EngineError>>;
 
-    /// Whether directories have quotas.
-    fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>>;
+    /// Tell `hear` what is changed, by any client and this one, soon after; until that is not possible
+    /// any more: the reason. What may have been missed is the caller's to forget.
+    fn watch(&self, hear: Rc<dyn Fn(Heard)>) -> Local<'_, EngineError> {
+        let _ = hear;
+        Box::pin(async { EngineError::Refused("this engine tells nobody of changes".into()) })
+    }
 
     /// What `doctor` tells of it.
     fn describe(&self) -> Local<'_, Result<Description, EngineError>>;

@@ -22,7 +22,7 @@ mod txn;
 pub use acl::{AclKind, Named, Rule, UNSET};
 pub use client::{Made, Meta, MetaCounts, MetaShared, Moved, Released, TrashFolder, Usage};
 pub use engine::{
-    AclRules, Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices,
+    AclRules, Description, DirEntry, Engine, EngineError, Heard, Local, Session, UnusedSlices,
 };
 pub use overlay::overlay;
 pub use plan::acl::WantedAcl;
@@ -36,6 +36,6 @@ pub use plan::{Rules, Who};
 pub use scan::{Page, Row, Table};
 pub use slices::{MetaError, NewSlices, SizedSlice, Slices};
 pub use txn::{
-    Commit, Counter, Delayed, Expect, Flock, Key, LockOwner, Mutation, NodeField, Outcome, Patch,
-    Plock, SetNode, Value,
+    Commit, Counter, Delayed, Expect, Flock, Holder, Key, LockOwner, Mutation, NodeField, Outcome,
+    Patch, Plock, Quota, SetNode, Value,
 };

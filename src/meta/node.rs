@@ -18,6 +18,7 @@ pub(super) fn fields_hold(attr: &Attr, fields: &[NodeField]) -> bool {
         NodeField::Nlink(nlink) => attr.nlink == nlink,
         NodeField::Length(length) => attr.length == length,
         NodeField::Parent(parent) => attr.parent == parent,
+        NodeField::Tier(tier) => attr.tier == tier,
         NodeField::Acl(access, default) => (attr.access_acl, attr.default_acl) == (access, default),
     })
 }

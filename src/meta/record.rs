@@ -171,6 +171,25 @@ pub fn decode_delayed(bytes: &[u8]) -> Result<Vec<(SliceId, u32)>, RecordError> 
     Ok(bytes.chunks_exact(DELAYED_BYTES).map(|one| (u64_at(one, 0), u32_at(one, 8))).collect())
 }
 
+/// Bytes of a quota's limits.
+const LIMITS_BYTES: usize = 16;
+
+/// The limits of a quota: bytes, inodes.
+pub fn encode_limits([space, inodes]: [i64; 2]) -> [u8; LIMITS_BYTES] {
+    let mut out = [0; LIMITS_BYTES];
+    out[..8].copy_from_slice(&space.to_be_bytes());
+    out[8..].copy_from_slice(&inodes.to_be_bytes());
+    out
+}
+
+/// Read the limits of a quota.
+pub fn decode_limits(bytes: &[u8]) -> Result<[i64; 2], RecordError> {
+    if bytes.len() != LIMITS_BYTES {
+        return Err(RecordError::Length(bytes.len()));
+    }
+    Ok([u64_at(bytes, 0) as i64, u64_at(bytes, 8) as i64])
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use proptest::prelude::*;
@@ -184,6 +203,17 @@ pub(super) mod tests {
             .step_by(2)
             .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
             .collect()
+    }
+
+    #[test]
+    fn limits_of_quotas_have_the_real_clients_bytes() {
+        // Hashes `dirQuota` and `userQuota` of the fixture quota-acl.
+        let limited = unhex("0000000040000000 00000000000003e8");
+        assert_eq!(decode_limits(&limited), Ok([1 << 30, 1000]));
+        assert_eq!(encode_limits([1 << 30, 1000])[..], limited);
+        let none = [0xff; 16];
+        assert_eq!((decode_limits(&none), encode_limits([-1, -1])), (Ok([-1, -1]), none));
+        assert_eq!(decode_limits(&none[1..]), Err(RecordError::Length(15)));
     }
 
     fn sample() -> Attr {

@@ -4,7 +4,7 @@
 //! what rows must say of one another (`check`). A page holds about as many rows as were asked for,
 //! so that memory does not grow with the volume; a row may come twice while others write.
 
-use super::txn::Delayed;
+use super::txn::{Delayed, Holder, Quota};
 use crate::types::{Attr, Ino, SliceId, SliceRecord};
 
 /// A kind of rows. The names of one directory are [`super::Engine::list`]'s.
@@ -22,6 +22,12 @@ pub enum Table {
     Parents,
     /// Statistics of directories.
     DirStats,
+    /// Quotas of directories.
+    DirQuotas,
+    /// Quotas of users.
+    UserQuotas,
+    /// Quotas of groups.
+    GroupQuotas,
     /// Unlinked inodes that sessions keep open.
     Sustained,
     /// Deleted files whose data waits.
@@ -45,6 +51,8 @@ pub enum Row {
     Parent(Ino, Ino, i64),
     /// A directory's data length, space in bytes, and inodes.
     DirStats(Ino, [i64; 3]),
+    /// A quota, for any of its tables.
+    Quota(Holder, Quota),
     /// A session and an inode.
     Sustained(u64, Ino),
     /// An inode and its length in bytes when it was deleted.

@@ -41,6 +41,9 @@ pub trait Slices {
     /// A slice id nobody else has, from a reserved range.
     fn next_slice_id(&self) -> Local<'_, Result<SliceId, MetaError>>;
 
+    /// The storage tier of a file.
+    fn tier(&self, ino: Ino) -> Local<'_, Result<u8, MetaError>>;
+
     /// The records of a chunk, oldest first.
     fn chunk(&self, ino: Ino, chunk: u32) -> Local<'_, Result<Vec<SliceRecord>, MetaError>>;
 

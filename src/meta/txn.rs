@@ -58,6 +58,8 @@ pub enum Key {
     Plocks(Ino),
     /// The rule of access control that has this id.
     Acl(u32),
+    /// A quota.
+    Quota(Holder),
 }
 
 /// The answer to a [`Key`], of the same name. Absent things are `None`, empty or zero.
@@ -93,6 +95,8 @@ pub enum Value {
     Plocks(Vec<Plock>),
     /// For `Acl`.
     Acl(Option<Rule>),
+    /// For `Quota`.
+    Quota(Option<Quota>),
 }
 
 /// Who holds a lock: a session and the kernel's owner number.
@@ -122,6 +126,45 @@ pub struct Plock {
     pub records: Box<[u8]>,
 }
 
+/// What a quota holds for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Holder {
+    /// All names below a directory, without itself; of a file with several names each.
+    Dir(Ino),
+    /// Files and directories that a user owns, one with several names once.
+    User(u32),
+    /// Files and directories of a group, likewise.
+    Group(u32),
+}
+
+/// The limits of a quota, and what it counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Quota {
+    /// Limit in bytes; none where it is not above zero.
+    pub max_space: i64,
+    /// Limit in inodes; none where it is not above zero.
+    pub max_inodes: i64,
+    /// Bytes charged.
+    pub used_space: i64,
+    /// Names, or nodes.
+    pub used_inodes: i64,
+}
+
+/// What a user or group has that nobody limits.
+pub(super) const UNLIMITED: Quota =
+    Quota { max_space: -1, max_inodes: -1, used_space: 0, used_inodes: 0 };
+
+impl Quota {
+    /// Whether so many bytes and inodes more stay inside it; what does not add is always inside.
+    pub fn takes(&self, space: i64, inodes: i64) -> bool {
+        let fits = |used: i64, more: i64, max: i64| {
+            max <= 0 || more <= 0 || used.saturating_add(more) <= max
+        };
+        fits(self.used_space, space, self.max_space)
+            && fits(self.used_inodes, inodes, self.max_inodes)
+    }
+}
+
 /// A field of a node that a plan relied on, with the value it saw.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NodeField {
@@ -141,6 +184,8 @@ pub enum NodeField {
     Parent(Ino),
     /// Access and default ACL ids.
     Acl(u32, u32),
+    /// Storage tier.
+    Tier(u8),
 }
 
 /// Slices that a compaction replaced, put aside for as long as the trash keeps things.
@@ -188,6 +233,11 @@ pub enum Expect {
         /// Limit of the volume in inodes, 0 for none.
         inode_limit: u64,
     },
+    /// The directories that name a hard-linked inode are exactly these, with the number of its
+    /// names in each.
+    ParentsAre(Ino, Vec<(Ino, i64)>),
+    /// Adding this many bytes and inodes stays inside the quota, if there is one.
+    QuotaRoom(Holder, i64, i64),
 }
 
 /// Attributes that move without a condition: sums, and the later of two times.
@@ -306,6 +356,11 @@ pub enum Mutation {
     CountGrowth(Ino, i64, i64),
     /// Forget a directory's statistics and quota.
     DelDirStats(Ino),
+    /// Move what a quota counts: space, inodes. Of a directory that has none nothing is counted; a
+    /// user or group that has none gets one without limits.
+    AddQuota(Holder, i64, i64),
+    /// Set a quota, as `juicefs quota set` does; nothing that a mount is asked for does.
+    PutQuota(Holder, Quota),
     /// Write (`Some`) or drop (`None`) one holder of a BSD lock.
     SetFlock(Ino, LockOwner, Option<bool>),
     /// Write or drop one holder's POSIX lock records.

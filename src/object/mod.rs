@@ -7,6 +7,8 @@
 pub(crate) mod conformance;
 mod crypt;
 mod deadline;
+#[cfg(feature = "object-extra")]
+mod extra;
 mod fault;
 mod file;
 mod key;
@@ -14,9 +16,11 @@ pub mod mem;
 mod pace;
 mod prefix;
 mod rate;
+mod remote;
 mod retry;
 mod s3;
 mod shard;
+mod tiers;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -25,6 +29,8 @@ use crate::pages::Page;
 
 pub use crypt::{BadKey, Encrypted, ObjectCipher, PASSPHRASE};
 pub use deadline::Deadline;
+#[cfg(feature = "object-extra")]
+pub use extra::{BadBucket, Extra, ExtraStore};
 pub use fault::{Faults, Faulty};
 pub use file::FileStore;
 pub use key::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, BlockKey, Layout};
@@ -34,6 +40,7 @@ pub use rate::{Rate, Rated};
 pub use retry::Retried;
 pub use s3::{Address, BadAddress, Flavour, Keys, S3Store, Tls};
 pub use shard::{SHARDS_MAX, Sharded, shard_bucket};
+pub use tiers::{OneTier, Tiers};
 
 /// A future that stays on its core.
 pub type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;

@@ -25,13 +25,13 @@ impl Vfs {
     /// Attributes, with what was written here, and how long the kernel may keep them; as metadata
     /// tells, or told within `--open-cache`.
     pub(super) async fn attr(&self, ino: Ino) -> Done<(Attr, u64)> {
+        let ttl_ns = self.attr_lifetime_ns(ino);
         if self.config.open_cache_ns > 0
             && let Some(inode) = self.shared.inodes.get(ino)
-            && let Some(attr) = inode.cached(self.config.open_cache_ns)
+            && let Some(attr) = inode.cached(self.open_cache_ns())
         {
-            return Ok((attr, self.config.attr_ttl_ns));
+            return Ok((attr, ttl_ns));
         }
-        let ttl_ns = self.config.attr_ttl_ns;
         if let Some(told) = self.shared.told.recall(ino, ttl_ns, &self.shared.changes) {
             return Ok(told);
         }
@@ -44,6 +44,7 @@ impl Vfs {
     /// Correct attributes that a fetch begun at change `began` told; how long the kernel may keep
     /// them.
     pub(super) fn settle(&self, ino: Ino, attr: &mut Attr, began: u64) -> u64 {
+        let ttl_ns = self.attr_lifetime_ns(ino);
         let mut changed = self.shared.changes.since(ino, began);
         if attr.kind == FileType::File
             && let Some(inode) = self.shared.inodes.get(ino)
@@ -56,7 +57,7 @@ impl Vfs {
         if attr.kind == FileType::Dir {
             self.shared.told.keep(ino, attr, began);
         }
-        self.config.attr_ttl_ns
+        ttl_ns
     }
 
     /// As [`Vfs::settle`], of an inode at hand.
@@ -65,6 +66,9 @@ impl Vfs {
         let news = inode.fold(attr, began, late, self.config.open_cache_ns > 0);
         if news.content {
             self.data.invalidate(inode.ino);
+        }
+        if self.config.watch && self.shared.changes.since(inode.ino, began) {
+            inode.forget_told();
         }
         news
     }

@@ -59,6 +59,15 @@ impl Changes {
         (number, alone)
     }
 
+    /// Anything may have been changed.
+    pub fn forget(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.last.clear();
+            shard.forgotten = self.next();
+        }
+    }
+
     /// Whether an inode was changed after `began`, as far as is known.
     pub fn since(&self, ino: Ino, began: u64) -> bool {
         let shard = self.shard(ino);

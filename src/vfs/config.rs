@@ -23,6 +23,8 @@ pub struct VfsConfig {
     pub open_cache_ns: u64,
     /// The kernel may keep listings (`--readdir-cache`).
     pub readdir_cache: bool,
+    /// Changes of other clients are listened to, and what they changed is not kept (`--watch`).
+    pub watch: bool,
     /// When reading moves access times (`--atime-mode`); `None` never.
     pub atime: Option<Atime>,
     /// Extended attributes (`--enable-xattr`).
@@ -58,6 +60,7 @@ impl Default for VfsConfig {
             negative_ttl_ns: 0,
             open_cache_ns: 0,
             readdir_cache: false,
+            watch: false,
             atime: None,
             xattr: false,
             capability: false,

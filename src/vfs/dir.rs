@@ -311,7 +311,9 @@ impl Vfs {
             ino: entry.ino,
             kind: entry.kind,
             next_offset,
-            plus: attr.map(|attr| self.entry(entry.ino, attr.clone(), snapshot.began)),
+            plus: attr.map(|attr| {
+                self.entry((ino, &entry.name), entry.ino, attr.clone(), snapshot.began)
+            }),
         })
     }
 }

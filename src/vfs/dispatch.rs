@@ -155,7 +155,7 @@ impl Vfs {
             Op::Setlk { handle, owner, range, wait, flock, .. } => {
                 self.setlk(Wish { handle, owner, range, flock }, wait, unique).await
             }
-            Op::Statfs { .. } => self.statfs().await,
+            Op::Statfs { ino } => self.statfs(ino).await,
             Op::Setxattr { ino, name, value, flags, drops_group_id } => {
                 self.setxattr(ino, &name, &value, flags, drops_group_id).await
             }

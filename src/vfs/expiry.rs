@@ -1,7 +1,7 @@
 //! What is in the trash for longer than it keeps things goes for good.
 //!
 //! Owns emptying the folders of the trash, as somebody would do it by hand: files that are open
-//! stay until they are closed, listings learn of it. When it is time is told by the caller.
+//! stay until they are closed, listings and the kernel learn of it. When it is time is told by the caller.
 
 use std::rc::Rc;
 
@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::dispatch::Vfs;
 use super::error::Done;
+use super::notices::Notice;
 use super::op::Caller;
 use crate::errno::Cause;
 use crate::types::{FileType, Ino, Name};
@@ -51,8 +52,9 @@ impl Vfs {
 
     async fn remove_trash_folder(&self, ino: Ino, name: Name) -> Done<()> {
         self.meta.remove_trash_folder(&name).await?;
-        self.unnamed(Ino::TRASH, name);
+        self.unnamed(Ino::TRASH, name.clone());
         self.changed(ino);
+        self.shared.notices.tell(Notice::Removed { dir: Ino::TRASH, name, ino }).await;
         Ok(())
     }
 
@@ -70,18 +72,18 @@ impl Vfs {
             }
             let name = entry.name.clone();
             let mut done = if entry.kind == FileType::Dir {
-                self.rmdir(dir, name, ROOT).await
+                self.rmdir_unasked((dir, name), entry.ino, ROOT).await
             } else {
-                self.unlink(dir, name, ROOT).await
+                self.unlink_unasked((dir, name), entry.ino, ROOT).await
             };
             if matches!(done, Err(Cause::Posix(Errno::NOTEMPTY))) && depth > 0 {
                 if !Box::pin(self.empty(entry.ino, depth - 1, is_over, count)).await? {
                     return Ok(false);
                 }
-                done = self.rmdir(dir, entry.name, ROOT).await;
+                done = self.rmdir_unasked((dir, entry.name), entry.ino, ROOT).await;
             }
             match done {
-                Ok(_) => *count += 1,
+                Ok(()) => *count += 1,
                 // Somebody else was faster.
                 Err(Cause::Posix(Errno::NOENT)) => {}
                 Err(cause) => {

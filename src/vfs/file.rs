@@ -111,8 +111,9 @@ impl Vfs {
         match self.meta.create(dir, &name, &new, who(caller)).await {
             Ok(Made { ino, attr, dir: dir_attr }) => {
                 self.dir_changed(dir, dir_attr, began);
-                self.shared.listings.changed(dir, || Change::Added(name, FileType::File, ino));
-                self.made(ino, attr, flags)
+                let added = || Change::Added(name.clone(), FileType::File, ino);
+                self.shared.listings.changed(dir, added);
+                self.made((dir, &name), ino, attr, flags)
             }
             Err(MetaError::Posix(Errno::EXIST)) if !has(flags, libc::O_EXCL) => {
                 self.open_existing(dir, &name, flags).await
@@ -129,7 +130,7 @@ impl Vfs {
             return Err(Errno::EXIST.into());
         }
         let (handle, open_flags, attr) = self.open_known(ino, flags, false).await?;
-        let entry = self.entry(ino, attr, began);
+        let entry = self.entry((dir, name), ino, attr, began);
         Ok(Reply::Create { entry, handle, open_flags })
     }
 
@@ -142,7 +143,7 @@ impl Vfs {
     ) -> Done {
         let new = new_node(FileType::File, mode, umask, 0);
         let (ino, attr) = self.meta.create_unnamed(dir, &new, who(caller)).await?;
-        let reply = self.made(ino, attr, flags)?;
+        let reply = self.made((dir, b""), ino, attr, flags)?;
         if !self.shared.inodes.lose_name(ino, End::Sustained) {
             return Err(Cause::Failed);
         }
@@ -150,12 +151,12 @@ impl Vfs {
     }
 
     /// A file of our own making is open.
-    fn made(self: &Rc<Self>, ino: Ino, attr: Attr, flags: u32) -> Done {
+    fn made(self: &Rc<Self>, place: (Ino, &[u8]), ino: Ino, attr: Attr, flags: u32) -> Done {
         let opening = Opening::new(self, ino)?;
         opening.inode().made(&attr);
         let handle = opening.keep(flags)?;
         let began = self.shared.changes.now();
-        let entry = self.entry(ino, attr, began);
+        let entry = self.entry(place, ino, attr, began);
         Ok(Reply::Create { entry, handle, open_flags: open_flags(flags, false) })
     }
 

@@ -166,6 +166,11 @@ impl Inode {
         });
     }
 
+    /// What metadata told last may be old.
+    pub fn forget_told(&self) {
+        self.with(|state| state.told = None);
+    }
+
     /// A fetch that began at change `began` told `attr`; correct both by each other. `late` is
     /// the mtime of writes that the fetch may have missed. `keep` it for [`Inode::cached`].
     pub fn fold(&self, attr: &mut Attr, began: u64, late: Option<Time>, keep: bool) -> News {
@@ -293,6 +298,17 @@ impl Inodes {
     /// What is known of an inode.
     pub fn get(&self, ino: Ino) -> Option<Arc<Inode>> {
         self.shard(ino).get(&ino).map(Arc::clone)
+    }
+
+    /// Do something to each.
+    pub fn each(&self, action: impl Fn(&Inode)) {
+        for shard in &self.shards {
+            shard
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .values()
+                .for_each(|inode| action(inode));
+        }
     }
 
     /// Whether this mount has it open.

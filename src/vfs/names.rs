@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::dir::Change;
 use super::dispatch::Vfs;
 use super::error::{Done, stale};
+use super::notices::Notice;
 use super::op::{Caller, EntryReply, Reply};
 use crate::limits::SYMLINK_BYTES_END;
 use crate::meta::{EXCHANGE, Made, MetaError, NewNode, Who};
@@ -30,20 +31,30 @@ impl Vfs {
     pub(super) async fn lookup(&self, dir: Ino, name: &[u8]) -> Done {
         let began = self.shared.changes.now();
         match self.meta.lookup(dir, name).await {
-            Ok((ino, attr)) => Ok(Reply::Entry(self.entry(ino, attr, began))),
+            Ok((ino, attr)) => Ok(Reply::Entry(self.entry((dir, name), ino, attr, began))),
             Err(MetaError::Posix(Errno::NOENT)) if self.config.negative_ttl_ns > 0 => {
-                Ok(Reply::Entry(absent(self.config.negative_ttl_ns)))
+                let ttl_ns = self.config.negative_ttl_ns;
+                let ttl_ns = self.name_lifetime_ns((dir, name), Ino(0), ttl_ns, began);
+                Ok(Reply::Entry(absent(ttl_ns)))
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// A name for the kernel, with attributes that a fetch begun at change `began` told.
-    pub(super) fn entry(&self, ino: Ino, mut attr: Attr, began: u64) -> EntryReply {
+    /// A name in a directory for the kernel, with attributes; both as a fetch begun at change `began`
+    /// told.
+    pub(super) fn entry(
+        &self,
+        place: (Ino, &[u8]),
+        ino: Ino,
+        mut attr: Attr,
+        began: u64,
+    ) -> EntryReply {
         let attr_ttl_ns = self.settle(ino, &mut attr, began);
         let is_dir = attr.kind == FileType::Dir;
         let config = &self.config;
-        let entry_ttl_ns = if is_dir { config.dir_entry_ttl_ns } else { config.entry_ttl_ns };
+        let ttl_ns = if is_dir { config.dir_entry_ttl_ns } else { config.entry_ttl_ns };
+        let entry_ttl_ns = self.name_lifetime_ns(place, ino, ttl_ns, began);
         EntryReply { ino, attr, entry_ttl_ns, attr_ttl_ns }
     }
 
@@ -52,9 +63,9 @@ impl Vfs {
         let Made { ino, attr, dir: dir_attr } =
             self.meta.create(dir, &name, new, who(caller)).await?;
         self.dir_changed(dir, dir_attr, began);
-        self.shared.listings.changed(dir, || Change::Added(name, new.kind, ino));
+        self.shared.listings.changed(dir, || Change::Added(name.clone(), new.kind, ino));
         let began = self.shared.changes.now();
-        Ok(Reply::Entry(self.entry(ino, attr, began)))
+        Ok(Reply::Entry(self.entry((dir, &name), ino, attr, began)))
     }
 
     pub(super) async fn mknod(
@@ -144,10 +155,34 @@ impl Vfs {
         if attr.nlink == 1 {
             self.shared.inodes.regain_name(ino);
         }
-        let entry = self.entry(ino, attr, began);
+        let entry = self.entry((dir, &name), ino, attr, began);
         self.named(dir, &name, entry.attr.kind, ino);
         self.changed(ino);
         Ok(Reply::Entry(entry))
+    }
+
+    /// As [`Vfs::unlink`], though the kernel has not asked for it.
+    pub(super) async fn unlink_unasked(
+        self: &Rc<Self>,
+        (dir, name): (Ino, Name),
+        ino: Ino,
+        caller: Caller,
+    ) -> Done<()> {
+        self.unlink(dir, name.clone(), caller).await?;
+        self.shared.notices.tell(Notice::Removed { dir, name, ino }).await;
+        Ok(())
+    }
+
+    /// As [`Vfs::rmdir`], though the kernel has not asked for it.
+    pub(super) async fn rmdir_unasked(
+        &self,
+        (dir, name): (Ino, Name),
+        ino: Ino,
+        caller: Caller,
+    ) -> Done<()> {
+        self.rmdir(dir, name.clone(), caller).await?;
+        self.shared.notices.tell(Notice::Removed { dir, name, ino }).await;
+        Ok(())
     }
 
     /// Names in `dir` changed by a commit that began at change `began` and told its attributes.

@@ -11,8 +11,10 @@ use super::handle::Handles;
 use super::inode::Inodes;
 use super::internal::AccessLog;
 use super::interrupt::Interrupts;
+use super::notices::Notices;
 use super::span::Counts;
 use super::told::Told;
+use super::watched::Watched;
 use crate::limits::BACKGROUND_FILLS_MAX;
 use crate::metrics::Sheets;
 use crate::stdx::{Permits, monotonic_ns, now};
@@ -24,10 +26,13 @@ pub struct VfsShared {
     pub(super) inodes: Inodes,
     pub(super) changes: Changes,
     pub(super) told: Told,
+    pub(super) watched: Watched,
     pub(super) listings: Listings,
     pub(super) interrupts: Interrupts,
     pub(super) doomed: Doomed,
     pub(super) access_log: AccessLog,
+    /// What the kernel must forget; told by a thread of the transport.
+    pub notices: Notices,
     /// Warm-ups that nobody waits for.
     pub(super) background_fills: Arc<Permits>,
     pub(super) counts: Sheets<Counts>,
@@ -45,10 +50,12 @@ impl VfsShared {
             inodes: Inodes::default(),
             changes: Changes::default(),
             told: Told::default(),
+            watched: Watched::default(),
             listings: Listings::default(),
             interrupts: Interrupts::default(),
             doomed: Doomed::default(),
             access_log: AccessLog::default(),
+            notices: Notices::default(),
             background_fills: Permits::new(BACKGROUND_FILLS_MAX),
             counts: Sheets::default(),
             began: now(),

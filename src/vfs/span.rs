@@ -7,6 +7,7 @@ use super::error::Done;
 use super::internal::Line;
 use super::method::{Method, NAMES};
 use super::op::{Reply, Request};
+use crate::metrics::spread::{BucketSum, Buckets, OPERATIONS, SIZES};
 use crate::metrics::{Amounts, Begun, Count, Sum, Times};
 
 /// Numbers of errors end before this.
@@ -18,6 +19,10 @@ pub(super) struct Counts {
     errors: [Count; ERRORS],
     read_bytes: Amounts,
     written_bytes: Amounts,
+    /// How the times of all operations are spread, and how much is read and written at a time.
+    times: Buckets,
+    read_sizes: Buckets,
+    written_sizes: Buckets,
 }
 
 impl Default for Counts {
@@ -27,6 +32,9 @@ impl Default for Counts {
             errors: std::array::from_fn(|_| Count::default()),
             read_bytes: Amounts::default(),
             written_bytes: Amounts::default(),
+            times: Buckets::new(&OPERATIONS),
+            read_sizes: Buckets::new(&SIZES),
+            written_sizes: Buckets::new(&SIZES),
         }
     }
 }
@@ -39,6 +47,10 @@ pub(super) struct Sums {
     pub errors: Vec<u64>,
     pub read_bytes: Sum,
     pub written_bytes: Sum,
+    /// How they are spread: times of all operations, and bytes.
+    pub times: BucketSum,
+    pub read_sizes: BucketSum,
+    pub written_sizes: BucketSum,
 }
 
 /// A request that is counted.
@@ -67,6 +79,9 @@ impl Vfs {
         let reply = told(done);
         let Some(Span { method, begun, line }) = span else { return reply };
         let took_ns = self.counts.operations[method as usize].end(begun);
+        if let Some(took_ns) = took_ns {
+            self.counts.times.add(took_ns, begun.stands_for());
+        }
         match &reply {
             Reply::Error(errno) => {
                 let number = usize::try_from(*errno).unwrap_or(0).min(ERRORS - 1);
@@ -75,8 +90,12 @@ impl Vfs {
             Reply::Data(pages) => {
                 let len_bytes: usize = pages.iter().map(|page| page.len()).sum();
                 self.counts.read_bytes.add(len_bytes as u64);
+                self.counts.read_sizes.add(len_bytes as u64, 1);
             }
-            Reply::Written(len_bytes) => self.counts.written_bytes.add(u64::from(*len_bytes)),
+            Reply::Written(len_bytes) => {
+                self.counts.written_bytes.add(u64::from(*len_bytes));
+                self.counts.written_sizes.add(u64::from(*len_bytes), 1);
+            }
             _ => {}
         }
         if let Some(line) = line {
@@ -95,6 +114,9 @@ impl Vfs {
             errors: errors.collect(),
             read_bytes: counts.sum(|core| core.read_bytes.sum()),
             written_bytes: counts.sum(|core| core.written_bytes.sum()),
+            times: counts.sum(|core| core.times.sum()),
+            read_sizes: counts.sum(|core| core.read_sizes.sum()),
+            written_sizes: counts.sum(|core| core.written_sizes.sum()),
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::rc::Rc;
 
+use jfs_uring::meta::{Commit, Holder, Mutation, Quota};
 use jfs_uring::object::{Retried, StoreError};
 use jfs_uring::types::Ino;
 use jfs_uring::uring;
 use jfs_uring::vfs::VfsConfig;
-use jfs_uring::vfs::op::{Op, SetAttr};
+use jfs_uring::vfs::op::{Op, Reply, SetAttr};
 
 use crate::world::*;
 
@@ -114,6 +115,39 @@ fn writing_beyond_the_limit_is_refused() {
         assert_eq!(m.meta.usage().await.unwrap().space, 8192);
         let mkdir = Op::Mkdir { dir: Ino::ROOT, name: (*b"d").into(), mode: 0o755, umask: 0 };
         assert_eq!(m.errno(mkdir).await, libc::ENOSPC);
+    });
+}
+
+#[test]
+fn a_quota_holds_for_all_that_is_below_its_directory() {
+    uring::block_on(async {
+        let mut volume = Volume::format(0).await;
+        volume.rules.dir_quotas = true;
+        let m = volume.mount(VfsConfig::default()).await;
+        let dir = m.mkdir(Ino::ROOT, b"d").await;
+        let below = m.mkdir(dir, b"below").await;
+        let quota = Quota { max_space: 16384, max_inodes: 3, used_space: 4096, used_inodes: 1 };
+        let set = Mutation::PutQuota(Holder::Dir(dir), quota);
+        let set = Commit { mutations: vec![set], ..Commit::default() };
+        m.meta.engine().commit(set).await.expect("committed");
+        m.meta.load_quotas().await.expect("quotas");
+        let (ino, handle) = m.create(below, b"f").await;
+        m.write(ino, handle, 0, &[1; 8000]).await;
+        m.ok(Op::Fsync { ino, handle, datasync: false }).await;
+        m.write(ino, handle, 8000, &[1; 9000]).await;
+        let flush = Op::Flush { ino, handle, lock_owner: 1 };
+        assert_eq!(m.errno(flush).await, libc::EDQUOT);
+        m.release(ino, handle).await;
+        assert_eq!(m.attr(ino).await.length, 8000);
+        let Reply::Statfs(told) = m.ask(Op::Statfs { ino: below }).await else { panic!("statfs") };
+        assert_eq!((told.total_bytes, told.free_bytes), (16384, 4096));
+        assert_eq!((told.inodes, told.free_inodes), (3, 1));
+        m.mkdir(below, b"last").await;
+        let mkdir = |dir| Op::Mkdir { dir, name: (*b"no").into(), mode: 0o755, umask: 0 };
+        assert_eq!(m.errno(mkdir(dir)).await, libc::EDQUOT);
+        m.mkdir(Ino::ROOT, b"beside").await;
+        m.unlink(below, b"f").await;
+        m.mkdir(dir, b"no").await;
     });
 }
 

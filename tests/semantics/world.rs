@@ -99,6 +99,7 @@ impl Volume {
             cache_large_writes: false,
             uploads: 4,
             downloads: 4,
+            deletes: 10,
             tries: 2,
             max_readahead_bytes: 1 << 20,
             prefetch: 1,

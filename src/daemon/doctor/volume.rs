@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Finding;
-use crate::config::{DIR_QUOTAS, MetaUrl, Refusal};
+use crate::config::MetaUrl;
 use crate::daemon::volume::Volume;
 use crate::daemon::{Failure, Overrides, StorePolicy, check_storage};
 use crate::meta::Description;
@@ -37,15 +37,7 @@ fn features(volume: &Volume) -> Finding {
         let cure = format!("juicefs mount {} MOUNTPOINT", volume.url);
         return Finding::bad(what, refusal.to_string(), cure);
     }
-    match uring::block_on(async { volume.engines.engine().has_dir_quotas().await }) {
-        Ok(false) => Finding::good(what, format!("{} is served", volume.setting.name())),
-        Ok(true) => {
-            let seen = Refusal::OnlyReadable(DIR_QUOTAS).to_string();
-            let cure = format!("jfs-uring mount --read-only {} MOUNTPOINT", volume.url);
-            Finding::bad(what, seen, cure)
-        }
-        Err(error) => Finding::bad(what, error.to_string(), ask(&volume.url)),
-    }
+    Finding::good(what, format!("{} is served", volume.setting.name()))
 }
 
 fn round_trip(volume: &Volume) -> Finding {

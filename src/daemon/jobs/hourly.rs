@@ -7,8 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::sessions::remove_data;
-use super::{Floors, Turn, about, due_s};
-use crate::config::Setting;
+use super::{Floors, Turn, about, due_s, setting};
 use crate::data::{Data, DataError};
 use crate::meta::{Local, Meta, MetaError};
 use crate::stdx::{Chance, monotonic_ns, now};
@@ -139,11 +138,7 @@ pub(super) async fn unused_slices(
 /// Let go of what the trash kept long enough: names, and slices that compactions replaced. For how
 /// long is asked of the volume each time: it may have been changed since the mount.
 async fn trash(floors: &Floors, turn: Turn) -> Result<(), Obstacle> {
-    let stored = floors.meta.engine().load_setting().await.map_err(MetaError::from)?;
-    let setting = Setting::parse(&stored.unwrap_or_default());
-    let setting = setting.map_err(|refusal| Obstacle::Setting(refusal.to_string()))?;
-    let days = setting.trash_days();
-    floors.meta.set_trash_days(days);
+    let days = setting::obey(&floors.meta).await?.trash_days();
     let kept_s = i64::try_from(days).unwrap_or(i64::MAX).saturating_mul(DAY_S);
     let names = expired_names(floors, kept_s, turn).await;
     replaced_slices(&floors.meta, &floors.data, kept_s, turn).await?;

@@ -6,6 +6,7 @@
 
 mod hourly;
 mod sessions;
+mod setting;
 
 #[cfg(test)]
 mod tests;
@@ -96,7 +97,8 @@ pub fn begin(floors: &Floors, duties: &Duties, info: String) {
     }
 }
 
-/// Say forever that this client lives.
+/// Say forever that this client lives, obey what has become of the setting, and look
+/// at the quotas.
 async fn beat(meta: Rc<Meta>, duties: Duties, info: String) {
     loop {
         uring::sleep(duties.heartbeat).await;
@@ -107,6 +109,12 @@ async fn beat(meta: Rc<Meta>, duties: Duties, info: String) {
 async fn beat_once(meta: &Meta, duties: &Duties, info: &str) {
     if let Err(error) = meta.heartbeat(info.to_owned(), duties.lifetime_s()).await {
         tracing::warn!(%error, "no heartbeat this time");
+    }
+    if let Err(error) = setting::obey(meta).await {
+        tracing::warn!(%error, "changes of the setting are not seen this time");
+    }
+    if let Err(error) = meta.load_quotas().await {
+        tracing::warn!(%error, "quotas that others set are not seen this time");
     }
 }
 

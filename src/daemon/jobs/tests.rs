@@ -6,15 +6,21 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use super::*;
+use crate::config::Setting;
 use crate::data::{DataConfig, DataShared};
 use crate::meta::redis::tests::server::TestServer;
-use crate::meta::{Commit, Counter, Key, MetaShared, Mutation, Rules, Value};
+use crate::meta::sqlite::SqliteFile;
+use crate::meta::{
+    Commit, Counter, Key, MetaError, MetaShared, Mutation, NewNode, Rules, Value, Who,
+};
 use crate::object::{FileStore, Layout, Prefixed, Store};
 use crate::pages::Pool;
 use crate::stage::Compression;
 use crate::stdx::{now, step};
-use crate::types::{CHUNK_BYTES, FileType, Ino, charged_bytes};
+use crate::types::{Attr, CHUNK_BYTES, FileType, Ino, charged_bytes};
 use crate::uring::block_on;
 use crate::vfs::{VfsConfig, VfsShared};
 
@@ -67,6 +73,7 @@ impl World {
             cache_large_writes: false,
             uploads: 4,
             downloads: 4,
+            deletes: 10,
             tries: 2,
             max_readahead_bytes: 0,
             prefetch: 0,
@@ -391,4 +398,49 @@ fn a_day_of_duties_leaves_nothing_behind() {
     let told = String::from_utf8_lossy(&done.stdout);
     assert!(done.status.success(), "{told}{}", String::from_utf8_lossy(&done.stderr));
     assert!(told.contains("7200 heartbeats, 240 mounts") && told.contains("1 passed"), "{told}");
+}
+
+#[test]
+fn limits_and_days_are_obeyed_while_the_volume_is_mounted() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = SqliteFile::open(&folder.path().join("meta.db"), true).unwrap();
+    let server = TestServer::start(&[]);
+    for engine in [file.engine(), server.engine()] {
+        let other = Rc::clone(&engine);
+        let shared = MetaShared::new(Ino::ROOT, false, 0, Rules::default());
+        let meta = Meta::new(engine, shared);
+        block_on(async {
+            let root = Attr::new(FileType::Dir, 0o777, now());
+            let nodes = vec![(Ino::ROOT, root.clone()), (Ino::TRASH, root)];
+            let mut setting = Setting::new("vol", "uuid", "file", "/b/");
+            setting.set("TrashDays", 0);
+            other.store_setting(setting.to_json(), nodes).await.unwrap();
+            let who = Who { uid: 0, gid: 0 };
+            let new =
+                NewNode { kind: FileType::File, mode: 0o644, umask: 0, rdev: 0, target: None };
+            let make = async |name: &[u8]| meta.create(Ino::ROOT, name, &new, who).await;
+            make(b"a").await.unwrap();
+            // As `juicefs config` does it, elsewhere.
+            setting.set("Inodes", 1);
+            other.store_setting(setting.to_json(), Vec::new()).await.unwrap();
+            make(b"b").await.unwrap();
+            setting::obey(&meta).await.unwrap();
+            assert!(matches!(make(b"c").await, Err(MetaError::Posix(Errno::NOSPC))));
+            setting.set("Inodes", 0);
+            setting.set("Capacity", 4096);
+            other.store_setting(setting.to_json(), Vec::new()).await.unwrap();
+            setting::obey(&meta).await.unwrap();
+            assert!(matches!(make(b"c").await, Err(MetaError::Posix(Errno::NOSPC))));
+            setting.set("Capacity", 0);
+            setting.set("TrashDays", 1);
+            other.store_setting(setting.to_json(), Vec::new()).await.unwrap();
+            setting::obey(&meta).await.unwrap();
+            make(b"c").await.unwrap();
+            meta.unlink(Ino::ROOT, b"a", who, &|_| false).await.unwrap();
+            assert_eq!(meta.list(Ino::TRASH, false).await.unwrap().len(), 1, "it is in the trash");
+            other.store_setting("no setting".into(), Vec::new()).await.unwrap();
+            assert!(matches!(setting::obey(&meta).await, Err(hourly::Obstacle::Setting(_))));
+            make(b"d").await.unwrap();
+        });
+    }
 }

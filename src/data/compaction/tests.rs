@@ -11,8 +11,8 @@ use crate::data::{DataConfig, DataShared};
 use crate::meta::mem::MemBase;
 use crate::meta::redis::tests::server::TestServer;
 use crate::meta::sqlite::SqliteFile;
-use crate::meta::{Engine, Key, Meta, MetaShared, NewNode, Rules, Value, Who};
-use crate::object::{Store, mem};
+use crate::meta::{Commit, Engine, Key, Meta, MetaShared, Mutation, NewNode, Rules, Value, Who};
+use crate::object::{Store, Tiers, mem};
 use crate::pages::Pool;
 use crate::stage::Compression;
 use crate::stdx::Chance;
@@ -48,6 +48,7 @@ impl World<'_> {
             cache_large_writes: false,
             uploads: 4,
             downloads: 4,
+            deletes: 10,
             tries: 3,
             max_readahead_bytes: 0,
             prefetch: 0,
@@ -444,5 +445,54 @@ fn the_end_of_the_mount_lets_none_begin() {
         uring::sleep(Duration::from_millis(20)).await;
         assert_eq!(world.stored().await.0, before);
         assert!(mount.read(world.ino, bytes.len()).await == bytes);
+    });
+}
+
+/// Two stores in one: what is put for tier 1 has another name in front.
+struct Marked(mem::MemStore, mem::MemStore);
+
+impl Tiers for Marked {
+    fn base(&self) -> Rc<dyn Store> {
+        Rc::new(self.0.clone())
+    }
+
+    fn tier(&self, tier: u8) -> Rc<dyn Store> {
+        if tier == 1 { Rc::new(self.1.clone()) } else { self.base() }
+    }
+
+    fn differ(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn what_is_merged_is_put_through_the_tier_the_file_is_in_by_then() {
+    on_each_engine("tiers", 0, async |world| {
+        let mount = world.mount();
+        let marked = format!("{}-tier-1", world.store);
+        mem::forget(&marked);
+        let tiers = Rc::new(Marked(mem::open(&world.store), mem::open(&marked)));
+        let shared = Arc::clone(&mount.data.shared);
+        let slices = Rc::clone(&mount.meta) as Rc<_>;
+        let mount = Mount { data: Data::with_tiers(slices, tiers, shared), ..mount };
+        let (mut chance, mut bytes) = (Chance::seeded(5), vec![0; 200_000]);
+        for _ in 0..12 {
+            scribble((world, &mount), &mut bytes, 50_000, &mut chance).await;
+        }
+        let merged = async || {
+            let store = mem::open(&marked);
+            store.list("chunks/".into(), String::new(), 100).await.unwrap().len()
+        };
+        assert_eq!(merged().await, 0);
+        let engine = (world.engine)();
+        let found = engine.fetch(&[Key::Node(world.ino)]).await.unwrap();
+        let [Value::Node(Some(node))] = &found[..] else { panic!("a node was asked for") };
+        let moved = Mutation::PutNode(world.ino, Attr { tier: 1, ..node.clone() });
+        engine.commit(Commit { mutations: vec![moved], ..Commit::default() }).await.unwrap();
+        assert_eq!(mount.compact_all(world.ino).await, Looked::Short);
+        let names = world.listed().await.len();
+        assert_eq!(names, merged().await);
+        assert!(names > 1, "{names} blocks");
+        mem::forget(&marked);
     });
 }

@@ -155,6 +155,10 @@ impl Slices for Meta {
         Box::pin(self.next_id(&self.shared.slices, Counter::NextChunk, SLICE_BATCH))
     }
 
+    fn tier(&self, ino: Ino) -> Local<'_, Result<u8, MetaError>> {
+        Box::pin(async move { Ok(self.node(ino).await?.tier) })
+    }
+
     fn chunk(&self, ino: Ino, chunk: u32) -> Local<'_, Result<Vec<SliceRecord>, MetaError>> {
         Box::pin(async move {
             match self
@@ -179,9 +183,9 @@ impl Slices for Meta {
         Box::pin(async move {
             self.writable()?;
             let (ino, rules) = (slices.ino, self.shared.rules());
-            if rules.capacity > 0 {
+            if rules.capacity > 0 || self.shared.quotas.any() {
                 let plan = |found: &[Value]| {
-                    let commit = push_inside(slices.clone(), node_in(&found[0])?, &rules, now());
+                    let commit = push_inside(slices.clone(), node_in(&found[0])?, &rules, now())?;
                     Ok((Some(commit), ()))
                 };
                 let (_, nodes) = self.decide_warm([Key::Node(ino)], plan).await?;

@@ -3,24 +3,31 @@
 //! Owns what counts as one. What is answered from memory is none.
 
 use super::Meta;
-use crate::metrics::{Count, Sum, Times};
+use crate::metrics::Count;
+use crate::metrics::spread::{METADATA, Spread, SpreadSum};
 
 /// Of one core.
-#[derive(Default)]
 pub(super) struct Counts {
-    pub questions: Times,
-    pub commits: Times,
+    pub questions: Spread,
+    pub commits: Spread,
     /// Operations that were planned once more.
     pub restarts: Count,
 }
 
+impl Default for Counts {
+    fn default() -> Self {
+        let spread = || Spread::new(&METADATA);
+        Self { questions: spread(), commits: spread(), restarts: Count::default() }
+    }
+}
+
 /// What a mount asked of its engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetaCounts {
     /// Questions answered; nanoseconds. Of these one in eight is measured.
-    pub questions: Sum,
+    pub questions: SpreadSum,
     /// Commits applied or not; nanoseconds.
-    pub commits: Sum,
+    pub commits: SpreadSum,
     /// Operations that were planned once more, because what they relied on had moved.
     pub restarts: u64,
 }

@@ -3,8 +3,9 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{Meta, node_in};
+use super::{Meta, entry_in, node_in};
 use crate::limits::ANCESTORS_MAX;
+use crate::meta::engine::{EngineError, Heard};
 use crate::meta::overlay;
 use crate::meta::slices::MetaError;
 use crate::meta::txn::{Key, Value};
@@ -62,6 +63,24 @@ impl Meta {
             }
         }
         Ok(paths)
+    }
+
+    /// What names in a directory stand for.
+    pub async fn stand_for(
+        &self,
+        dir: Ino,
+        names: Vec<Name>,
+    ) -> Result<Vec<Option<Ino>>, MetaError> {
+        let real = self.real(dir);
+        let keys: Vec<Key> = names.into_iter().map(|name| Key::Entry(real, name)).collect();
+        let found = self.fetch(&keys).await?;
+        let shown = |ino| if ino == self.shared.root { Ino::ROOT } else { ino };
+        Ok(found.iter().map(|value| entry_in(value).map(|(_, ino)| shown(ino))).collect())
+    }
+
+    /// See [`Engine::watch`](crate::meta::Engine::watch).
+    pub async fn watch(&self, hear: Rc<dyn Fn(Heard)>) -> EngineError {
+        self.engine.watch(hear).await
     }
 
     /// The directories that have a name of a node.

@@ -9,6 +9,7 @@ mod garbage;
 mod look;
 mod names;
 mod nodes;
+mod quota;
 mod seen;
 mod session;
 mod trash;
@@ -37,6 +38,7 @@ use crate::stdx::now;
 use crate::types::{Attr, FileType, Ino};
 use acl::Rulebook;
 use counts::Counts;
+use quota::Quotas;
 use seen::Seen;
 
 /// Inode ids taken at a time.
@@ -62,6 +64,7 @@ pub struct MetaShared {
     seen: Seen,
     counts: Sheets<Counts>,
     rulebook: Rulebook,
+    quotas: Quotas,
     root: Ino,
     read_only: bool,
 }
@@ -80,6 +83,7 @@ impl MetaShared {
             seen: Seen::default(),
             counts: Sheets::default(),
             rulebook: Rulebook::default(),
+            quotas: Quotas::default(),
             root,
             read_only,
         })
@@ -115,6 +119,12 @@ impl Meta {
     /// Deletions go to the trash for so many days from now on; 0 for none.
     pub fn set_trash_days(&self, days: u64) {
         self.shared.trash_days.store(days, Ordering::Release);
+    }
+
+    /// The volume's limits from now on, in bytes and inodes; 0 for none.
+    pub fn set_limits(&self, capacity: u64, inode_limit: u64) {
+        let mut rules = self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        (rules.capacity, rules.inode_limit) = (capacity, inode_limit);
     }
 
     /// The engine, for commands that read more than a file system does.
@@ -198,14 +208,19 @@ impl Meta {
         for tried in 0..TRIES {
             self.counts.restarts.add(u64::from(tried > 0));
             let (found, guessed) = self.know(may_guess, keys, &ask).await?;
-            may_guess = false;
+            let first = std::mem::replace(&mut may_guess, false);
             let (commit, result) = match plan(&found) {
                 // A refusal that rests on a guess is no refusal yet.
                 Err(_) | Ok((None, _)) if guessed => continue,
                 planned => planned?,
             };
-            let Some(commit) = commit else { return Ok((result, Vec::new())) };
-            // Only these two are final; whatever else moved is planned for again.
+            let Some(mut commit) = commit else { return Ok((result, Vec::new())) };
+            let mut guessed = guessed;
+            if let Some(watched) = self.shared.quotas.watched() {
+                // In a box, for most volumes have none.
+                guessed |= Box::pin(self.charge(&watched, &mut commit, first)).await?;
+            }
+            // Only these are final; whatever else moved is planned for again.
             let finals: Vec<Option<Errno>> = commit.expects.iter().map(final_refusal).collect();
             match self.committing(self.engine.commit(commit)).await? {
                 Outcome::Applied(nodes) => return Ok((result, nodes)),
@@ -273,6 +288,7 @@ fn final_refusal(expect: &Expect) -> Option<Errno> {
     match expect {
         Expect::DirEmpty(_) => Some(Errno::NOTEMPTY),
         Expect::Room { .. } => Some(Errno::NOSPC),
+        Expect::QuotaRoom(..) => Some(Errno::DQUOT),
         _ => None,
     }
 }

@@ -123,7 +123,8 @@ impl Seen {
         }
     }
 
-    fn known(&self, ino: Ino) -> Option<Attr> {
+    /// A node as it was.
+    pub fn known(&self, ino: Ino) -> Option<Attr> {
         self.shard(ino).nodes.get(&ino).cloned()
     }
 

@@ -4,6 +4,7 @@ mod acls;
 mod ends;
 mod holes;
 mod lives;
+mod quotas;
 mod trips;
 
 use rustix::io::Errno;

@@ -10,14 +10,21 @@ use std::collections::BTreeMap;
 use super::{dir, file, get, name, node};
 use crate::meta::engine::{Engine, Session};
 use crate::meta::txn::{
-    Commit, Counter, Delayed, Expect, Flock, Key, LockOwner, Mutation, NodeField, Outcome, Patch,
-    Plock, SetNode, Value,
+    Commit, Counter, Delayed, Expect, Flock, Holder, Key, LockOwner, Mutation, NodeField, Outcome,
+    Patch, Plock, Quota, SetNode, Value,
 };
 use crate::stdx::Chance;
 use crate::types::{Attr, FileType, Ino, Name, SliceId, SliceRecord, Time};
 
 const DIRS: [Ino; 3] = [Ino::ROOT, Ino(600), Ino(601)];
 const NODES: [Ino; 6] = [Ino(600), Ino(601), Ino(610), Ino(611), Ino(612), Ino(613)];
+const HOLDERS: [Holder; 5] = [
+    Holder::Dir(Ino::ROOT),
+    Holder::Dir(Ino(600)),
+    Holder::Dir(Ino(601)),
+    Holder::User(0),
+    Holder::Group(u32::MAX),
+];
 /// Inodes that only ever have names as hard links do.
 const LINKED: [Ino; 2] = [Ino(620), Ino(621)];
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -347,6 +354,7 @@ impl Life {
         let capacity = if self.one_in(2) { 0 } else { used.max(0) as u64 + 4096 };
         let inode_limit = self.pick(&[0, 0, 50]);
         commit.expects.push(Expect::Room { space, inodes, capacity, inode_limit });
+        self.quotas(engine, commit).await;
         let ino = self.pick(&NODES);
         let sid = 1 + self.chance.below(3);
         commit.mutations.extend([
@@ -364,6 +372,31 @@ impl Life {
                 commit.expects.push(Expect::Delayed(delayed.clone()));
                 Mutation::DelDelayed(delayed)
             }
+        });
+    }
+
+    async fn quotas(&mut self, engine: &dyn Engine, commit: &mut Commit) {
+        let (holder, linked) = (self.pick(&HOLDERS), self.pick(&LINKED));
+        let number = |of: &mut Self| of.chance.below(40) as i64 * 4096 - 40_960;
+        let (space, inodes) = (number(self), number(self));
+        if self.one_in(2) {
+            commit.expects.push(Expect::QuotaRoom(holder, space, inodes));
+        }
+        if self.one_in(2) {
+            let Value::Parents(mut parents) = get(engine, Key::Parents(linked)).await else {
+                panic!("parents were asked for")
+            };
+            if self.one_in(8) {
+                parents.push((Ino(699), 1));
+            }
+            commit.expects.push(Expect::ParentsAre(linked, parents));
+        }
+        commit.mutations.push(if self.one_in(3) {
+            let [max_space, max_inodes] = [number(self), number(self)];
+            let [used_space, used_inodes] = [number(self), number(self)];
+            Mutation::PutQuota(holder, Quota { max_space, max_inodes, used_space, used_inodes })
+        } else {
+            Mutation::AddQuota(holder, space, inodes)
         });
     }
 
@@ -456,6 +489,7 @@ impl Life {
             keys.extend(names(&NAMES).into_iter().map(|name| Key::Xattr(ino, name)));
         }
         keys.extend(LINKED.map(Key::Parents));
+        keys.extend(HOLDERS.map(Key::Quota));
         keys.extend(self.refs.keys().map(|id| Key::SliceRef(*id, SIZE)));
         let counters = [
             Counter::UsedSpace,

@@ -3,7 +3,8 @@
 use super::{change, dir, fails, file, get, holds, name};
 use crate::meta::engine::Engine;
 use crate::meta::txn::{
-    Counter, Expect, Flock, Key, LockOwner, Mutation, NodeField, Plock, SetNode, Value,
+    Counter, Expect, Flock, Holder, Key, LockOwner, Mutation, NodeField, Plock, Quota, SetNode,
+    Value,
 };
 use crate::types::{Attr, FileType, Ino, SliceRecord};
 
@@ -28,6 +29,12 @@ pub(super) async fn check(engine: &dyn Engine) {
     xattrs(engine).await;
     locks(engine).await;
     room(engine).await;
+    parents(engine).await;
+    quota_room(engine, Holder::Dir(Ino(113))).await;
+    change(engine, vec![Mutation::DelDirStats(Ino(113))]).await;
+    holds(engine, Expect::QuotaRoom(Holder::Dir(Ino(113)), 0, 1)).await;
+    quota_room(engine, Holder::User(113)).await;
+    quota_room(engine, Holder::Group(114)).await;
 }
 
 async fn names(engine: &dyn Engine) {
@@ -201,4 +208,66 @@ async fn room(engine: &dyn Engine) {
         fails(engine, full).await;
     }
     change(engine, add(-full, -10)).await;
+}
+
+/// All links of an inode have to be told, and no other; one that has gone leaves no trace.
+async fn parents(engine: &dyn Engine) {
+    let [a, b, linked] = [Ino(110), Ino(111), Ino(112)];
+    let is = |parents: &[(Ino, i64)]| Expect::ParentsAre(linked, parents.to_vec());
+    let name_it = |dir, text: &str| {
+        vec![
+            Mutation::PutEntry(dir, name(text), FileType::File, linked),
+            Mutation::AddParent(linked, dir, 1),
+        ]
+    };
+    holds(engine, is(&[])).await;
+    fails(engine, is(&[(a, 1)])).await;
+    for (dir, text) in [(a, "x"), (b, "x"), (b, "y")] {
+        change(engine, name_it(dir, text)).await;
+    }
+    holds(engine, is(&[(a, 1), (b, 2)])).await;
+    for wrong in [&[][..], &[(a, 1)], &[(b, 2)], &[(a, 2), (b, 2)], &[(a, 1), (b, 2), (DIR, 1)]] {
+        fails(engine, is(wrong)).await;
+    }
+    change(engine, vec![Mutation::DelEntry(a, name("x")), Mutation::AddParent(linked, a, -1)])
+        .await;
+    holds(engine, is(&[(b, 2)])).await;
+    fails(engine, is(&[(a, 1), (b, 2)])).await;
+    let last = ["x", "y"].map(|text| Mutation::DelEntry(b, name(text)));
+    change(engine, last.into_iter().chain([Mutation::DelParents(linked)]).collect()).await;
+    holds(engine, is(&[])).await;
+}
+
+/// Limits that are not above zero are none, and what does not grow always fits.
+async fn quota_room(engine: &dyn Engine, holder: Holder) {
+    let room = |space, inodes| Expect::QuotaRoom(holder, space, inodes);
+    let put = |max_space, max_inodes, used_space, used_inodes| {
+        vec![Mutation::PutQuota(holder, Quota { max_space, max_inodes, used_space, used_inodes })]
+    };
+    holds(engine, room(i64::MAX, i64::MAX)).await;
+    let much = 1 << 50;
+    change(engine, put(much + 8192, 10, much, 9)).await;
+    for (space, inodes) in [(8192, 1), (0, 0), (8192, -5), (-4096, 1), (1, 0), (0, 1)] {
+        holds(engine, room(space, inodes)).await;
+    }
+    for (space, inodes) in [(8193, 0), (8193, -1), (0, 2), (-8192, 2), (much, 0)] {
+        fails(engine, room(space, inodes)).await;
+    }
+    change(engine, put(4096, 1, 8192, 2)).await;
+    for (space, inodes) in [(0, 0), (-4096, -1)] {
+        holds(engine, room(space, inodes)).await;
+    }
+    for (space, inodes) in [(1, 0), (0, 1), (1, -1)] {
+        fails(engine, room(space, inodes)).await;
+    }
+    change(engine, put(4096, 1, -4096, -1)).await;
+    holds(engine, room(8192, 2)).await;
+    fails(engine, room(8193, 0)).await;
+    for unlimited in [0, -1] {
+        change(engine, put(unlimited, unlimited, 1 << 40, 1 << 30)).await;
+        holds(engine, room(1 << 40, 1 << 30)).await;
+    }
+    change(engine, put(-1, 5, 0, 5)).await;
+    holds(engine, room(1 << 40, 0)).await;
+    fails(engine, room(0, 1)).await;
 }

@@ -38,7 +38,6 @@ pub(super) async fn formats(engine: &dyn Engine) {
     let counted = engine.scan(Table::DirStats, 0, 10).await.unwrap().rows;
     assert_eq!(counted, [Row::DirStats(Ino::ROOT, [0; 3])], "the root begins with statistics");
     assert!(!engine.describe().await.unwrap().text.is_empty());
-    assert!(!engine.has_dir_quotas().await.unwrap());
 }
 
 /// All promises, on a volume that was just formatted; inodes from 100 on are used.

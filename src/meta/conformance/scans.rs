@@ -3,7 +3,7 @@
 use super::{change, file, name};
 use crate::meta::engine::Engine;
 use crate::meta::scan::{Row, Table};
-use crate::meta::txn::{Delayed, Mutation};
+use crate::meta::txn::{Delayed, Holder, Mutation, Quota};
 use crate::types::{Attr, FileType, Ino, SliceRecord};
 
 const FIRST: u64 = 600;
@@ -34,13 +34,16 @@ pub(super) async fn check(engine: &dyn Engine) {
 /// All rows of all tables.
 struct Tables(Vec<(Table, Vec<Row>)>);
 
-const ALL: [Table; 9] = [
+const ALL: [Table; 12] = [
     Table::Nodes,
     Table::Dirs,
     Table::Chunks,
     Table::SliceRefs,
     Table::Parents,
     Table::DirStats,
+    Table::DirQuotas,
+    Table::UserQuotas,
+    Table::GroupQuotas,
     Table::Sustained,
     Table::Queued,
     Table::Delayed,
@@ -84,6 +87,16 @@ fn record(ino: Ino) -> SliceRecord {
     SliceRecord { pos: ino.0 as u32, id, size: 50, off: 3, len: 40 }
 }
 
+/// From root's number on, and the last one there is.
+fn owner(ino: Ino) -> u32 {
+    if ino.0 == FIRST + 1 { u32::MAX } else { (ino.0 - FIRST) as u32 }
+}
+
+fn quota(ino: Ino) -> Quota {
+    let max_space = if ino.0.is_multiple_of(2) { -1 } else { i64::MAX };
+    Quota { max_space, max_inodes: 0, used_space: -4096, used_inodes: ino.0 as i64 }
+}
+
 fn delayed(ino: Ino) -> Delayed {
     Delayed { by: ino.0 + 100_000, at: 5, slices: vec![(ino.0, 9), (ino.0 + 1, 8)] }
 }
@@ -101,6 +114,9 @@ fn made() -> Vec<Mutation> {
             Mutation::AddParent(ino, Ino(10), 1),
             Mutation::InitDirStats(ino),
             Mutation::AddDirStats(ino, 5, 4096, 2),
+            Mutation::PutQuota(Holder::Dir(ino), quota(ino)),
+            Mutation::PutQuota(Holder::User(owner(ino)), quota(ino)),
+            Mutation::PutQuota(Holder::Group(owner(ino)), quota(ino)),
             Mutation::PutSustained(SID + ino.0 % 2, ino),
             Mutation::QueueFile(ino, 77, 1000),
             Mutation::PutDelayed(delayed(ino)),
@@ -127,6 +143,9 @@ fn wanted(table: Table, unkept: i64) -> Vec<Row> {
         ],
         Table::Parents => vec![Row::Parent(ino, Ino(9), 2), Row::Parent(ino, Ino(10), 1)],
         Table::DirStats => vec![Row::DirStats(ino, [5, 4096, 2])],
+        Table::DirQuotas => vec![Row::Quota(Holder::Dir(ino), quota(ino))],
+        Table::UserQuotas => vec![Row::Quota(Holder::User(owner(ino)), quota(ino))],
+        Table::GroupQuotas => vec![Row::Quota(Holder::Group(owner(ino)), quota(ino))],
         Table::Sustained => vec![Row::Sustained(SID + ino.0 % 2, ino)],
         Table::Queued => vec![Row::Queued(ino, 77)],
         Table::Delayed => vec![Row::Delayed(delayed(ino))],

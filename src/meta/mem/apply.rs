@@ -8,7 +8,7 @@ use hashbrown::hash_map::Entry;
 
 use super::volume::{Table, Volume};
 use crate::meta::node;
-use crate::meta::txn::{Commit, Counter, Expect, Mutation, Outcome, Patch};
+use crate::meta::txn::{Commit, Counter, Expect, Holder, Mutation, Outcome, Patch, UNLIMITED};
 use crate::types::{Ino, SliceId, SliceRecord, charged_bytes};
 
 impl Volume {
@@ -48,6 +48,13 @@ impl Volume {
                 };
                 fits(Counter::UsedSpace, *space, *capacity)
                     && fits(Counter::TotalInodes, *inodes, *inode_limit)
+            }
+            Expect::ParentsAre(ino, parents) => {
+                let held = self.parents.get(ino).into_iter().flatten();
+                held.map(|(dir, links)| (*dir, *links)).eq(parents.iter().copied())
+            }
+            Expect::QuotaRoom(holder, space, inodes) => {
+                self.quotas.get(holder).is_none_or(|quota| quota.takes(*space, *inodes))
             }
         }
     }
@@ -160,7 +167,12 @@ impl Volume {
                 self.add_dir_stats(dir, [length, space, inodes]);
             }
             Mutation::CountGrowth(ino, length, space) => self.count_growth(ino, length, space),
+            Mutation::AddQuota(holder, space, inodes) => self.add_quota(holder, space, inodes),
+            Mutation::PutQuota(holder, quota) => {
+                self.quotas.insert(holder, quota);
+            }
             Mutation::DelDirStats(dir) => {
+                self.quotas.remove(&Holder::Dir(dir));
                 let Some(found) = self.dirs.get_mut(&dir) else { return };
                 found.stats = None;
                 if found.is_empty() {
@@ -203,6 +215,16 @@ impl Volume {
     fn add_dir_stats(&mut self, dir: Ino, more: [i64; 3]) {
         if let Some(stats) = self.dirs.get_mut(&dir).and_then(|dir| dir.stats.as_mut()) {
             stats.iter_mut().zip(more).for_each(|(stat, more)| *stat += more);
+        }
+    }
+
+    fn add_quota(&mut self, holder: Holder, space: i64, inodes: i64) {
+        if !matches!(holder, Holder::Dir(_)) {
+            self.quotas.entry(holder).or_insert(UNLIMITED);
+        }
+        if let Some(quota) = self.quotas.get_mut(&holder) {
+            quota.used_space += space;
+            quota.used_inodes += inodes;
         }
     }
 

@@ -168,10 +168,6 @@ impl Engine for MemEngine {
         done(self.0.volume().add_acl_rule(rule))
     }
 
-    fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>> {
-        Box::pin(ready(Ok(false)))
-    }
-
     fn describe(&self) -> Local<'_, Result<Description, EngineError>> {
         let text = "memory, gone with this process".to_owned();
         Box::pin(ready(Ok(Description { text, warnings: Vec::new() })))

@@ -4,6 +4,7 @@
 
 use super::volume::Volume;
 use crate::meta::scan::{Page, Row, Table};
+use crate::meta::txn::Holder;
 use crate::types::Ino;
 
 /// The first `limit` ids after `from`.
@@ -34,6 +35,19 @@ impl Volume {
                 let counted = self.dirs.iter().filter(|(_, dir)| dir.stats.is_some());
                 Box::new(counted.map(|(ino, _)| ino.0))
             }
+            Table::DirQuotas => Box::new(self.quotas.keys().filter_map(|holder| match holder {
+                Holder::Dir(ino) => Some(ino.0),
+                _ => None,
+            })),
+            // One more than who it is: 0 is where a scan begins.
+            Table::UserQuotas => Box::new(self.quotas.keys().filter_map(|holder| match holder {
+                Holder::User(uid) => Some(u64::from(*uid) + 1),
+                _ => None,
+            })),
+            Table::GroupQuotas => Box::new(self.quotas.keys().filter_map(|holder| match holder {
+                Holder::Group(gid) => Some(u64::from(*gid) + 1),
+                _ => None,
+            })),
             Table::Chunks => Box::new(self.chunks.keys().map(|ino| ino.0)),
             Table::SliceRefs => Box::new(self.slice_refs.keys().copied()),
             Table::Parents => Box::new(self.parents.keys().map(|ino| ino.0)),
@@ -41,6 +55,10 @@ impl Volume {
             Table::Queued => Box::new(self.queue.keys().map(|ino| ino.0)),
             Table::Delayed => Box::new(self.delayed.keys().copied()),
         }
+    }
+
+    fn quota(&self, holder: Holder) -> Row {
+        Row::Quota(holder, self.quotas[&holder])
     }
 
     /// The rows of one id, which is there.
@@ -52,6 +70,9 @@ impl Volume {
             Table::DirStats => {
                 self.dirs[&ino].stats.into_iter().map(|stats| Row::DirStats(ino, stats)).collect()
             }
+            Table::DirQuotas => vec![self.quota(Holder::Dir(ino))],
+            Table::UserQuotas => vec![self.quota(Holder::User((id - 1) as u32))],
+            Table::GroupQuotas => vec![self.quota(Holder::Group((id - 1) as u32))],
             Table::Chunks => {
                 let lists = self.chunks[&ino].iter();
                 lists.map(|(index, records)| Row::Chunk(ino, *index, records.clone())).collect()

@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 
 use crate::meta::acl::Rule;
 use crate::meta::engine::{AclRules, DirEntry, Session, UnusedSlices};
-use crate::meta::txn::{Counter, Delayed, Flock, Key, LockOwner, Plock, Value};
+use crate::meta::txn::{Counter, Delayed, Flock, Holder, Key, LockOwner, Plock, Quota, Value};
 use crate::types::{Attr, FileType, Ino, Name, SliceId, SliceRecord};
 
 pub(super) type Table<K, V> = HashMap<K, V, RandomState>;
@@ -54,6 +54,7 @@ pub(super) struct Volume {
     pub queue: Table<Ino, (u64, i64)>,
     /// Rules of access control; the first has the id 1.
     pub acl_rules: Vec<Rule>,
+    pub quotas: BTreeMap<Holder, Quota>,
     counters: [i64; 6],
     jobs: Table<&'static str, i64>,
 }
@@ -76,6 +77,7 @@ impl Default for Volume {
             sustained: Table::default(),
             queue: Table::default(),
             acl_rules: Vec::new(),
+            quotas: BTreeMap::new(),
             counters: [0; 6],
             jobs: Table::default(),
         };
@@ -163,6 +165,7 @@ impl Volume {
                 let at = (*id as usize).checked_sub(1);
                 Value::Acl(at.and_then(|at| self.acl_rules.get(at)).cloned())
             }
+            Key::Quota(holder) => Value::Quota(self.quotas.get(holder).copied()),
         }
     }
 

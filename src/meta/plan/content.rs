@@ -94,13 +94,16 @@ pub(in crate::meta) fn push(slices: NewSlices, now: Time) -> Commit {
     }
 }
 
-/// As [`push`], on a volume with a limit: what the file grows by must fit.
+/// As [`push`], on a volume with limits: what the file grows by must fit.
 pub(in crate::meta) fn push_inside(
     slices: NewSlices,
     node: &Attr,
     rules: &Rules,
     now: Time,
-) -> Commit {
+) -> Result<Commit, Errno> {
+    if node.kind != FileType::File {
+        return Err(Errno::NOENT);
+    }
     let mut commit = push(slices, now);
     let end = commit.mutations.iter().find_map(|mutation| match mutation {
         Mutation::Patch(_, patch) => patch.length_at_least,
@@ -115,7 +118,7 @@ pub(in crate::meta) fn push_inside(
             .push(Expect::NodeFields(commit.returns[0], vec![NodeField::Length(node.length)]));
         commit.expects.push(Expect::Room { space, inodes: 0, capacity, inode_limit });
     }
-    commit
+    Ok(commit)
 }
 
 /// Change the length; `None` when it is that already. `listed`: see [`truncate_asks`].

@@ -102,6 +102,7 @@ pub(in crate::meta) fn create_unnamed(
 /// Fields of a directory that a new node in it relies on.
 fn inherited(parent: &Attr, rules: &Rules) -> Vec<NodeField> {
     let mut relied = relied_on(parent);
+    relied.push(NodeField::Tier(parent.tier));
     if rules.acl || parent.default_acl != 0 {
         relied.push(NodeField::Acl(parent.access_acl, parent.default_acl));
     }

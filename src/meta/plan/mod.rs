@@ -9,6 +9,7 @@ pub(super) mod compact;
 pub(super) mod content;
 pub(super) mod create;
 pub(super) mod link;
+pub(super) mod quota;
 pub(super) mod remove;
 pub(super) mod rename;
 
@@ -42,6 +43,10 @@ pub struct Rules {
     pub skip_dir_mtime_ns: u64,
     /// Nodes may have access control lists (`EnableACL`).
     pub acl: bool,
+    /// Quotas of directories hold: they need statistics of directories (`DirStats`).
+    pub dir_quotas: bool,
+    /// So do those of users and groups (`UserGroupQuota`): whoever owns something has one.
+    pub owner_quotas: bool,
     /// Today's trash folder, when deletions go there.
     pub trash: Option<Ino>,
     /// Session id of this mount, 0 without one.

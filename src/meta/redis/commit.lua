@@ -42,6 +42,7 @@ local sums = {}
 -- Directories: whether they have statistics, and what these move by.
 local counted, moved = {}, {}
 local STATISTICS = {'dirDataLength', 'dirUsedSpace', 'dirUsedInodes'}
+local USED = {'UsedSpace', 'UsedInodes'}
 
 local function node(key)
   local record = nodes[key]
@@ -201,7 +202,7 @@ local function patch(key, links, times, atime, length, skip_s, skip_ns)
   put(key, head .. times .. sub(record, 48))
 end
 
--- Ranges of a record: offset, length, bytes each; offset 255 is the type.
+-- Ranges of a record: offset, length, bytes each; offset 255 is the type, 254 the tier, which has no place of its own.
 local function ranges_hold(record, ranges)
   local at, stop = 1, #ranges
   while at < stop do
@@ -209,6 +210,10 @@ local function ranges_hold(record, ranges)
     if offset == 255 then
       local kind = byte(record, 2)
       if kind < first * 16 or kind >= first * 16 + 16 then return false end
+    elseif offset == 254 then
+      -- Lists of access control stand before it; with neither a record has 72 bytes, with both 81.
+      local tier = (#record == 73 or #record == 81) and byte(record, -2) or 0
+      if tier ~= first then return false end
     else
       local there = sub(record, offset + 1, offset + length)
       if offset == 71 and #record < 79 then there = string.rep('\0', 8) end
@@ -237,14 +242,32 @@ local function check_rare(at)
     end
     return high * 1000000000 + low <= 0, at + 5
   end
+  if kind == 'quota' then
+    -- What a quota counts and what is added are at most its limits, which doubles hold well enough.
+    local field = words[at + 3]
+    local limits, holds = call('HGET', key, field), true
+    if limits and #limits == 16 and call('HEXISTS', key .. USED[2], field) == 1 then
+      for which = 1, 2 do
+        local more, high, low = tonumber(words[at + 3 + which]), fields('>i4I4', limits, which * 8 - 7)
+        local limit = high * 4294967296 + low
+        holds = holds and (more <= 0 or limit <= 0 or (call('HGET', key .. USED[which], field) or 0) + more <= limit)
+      end
+    end
+    return holds, at + 6
+  end
   local number = tonumber(words[at + 3])
   if kind == 'list' then
     local list = number > 0 and call('LRANGE', key, 0, number - 1) or {}
     local holds = #list == number
     for index = 1, number do holds = holds and list[index] == words[at + 3 + index] end
     return holds, at + 4 + number
-  elseif kind == 'hash' then
-    local holds = call('HLEN', key) == number
+  elseif kind == 'hash' or kind == 'parents' then
+    local there = call('HLEN', key)
+    -- The last link that leaves a directory leaves a zero.
+    for _, links in ipairs(kind == 'parents' and call('HVALS', key) or {}) do
+      if tonumber(links) <= 0 then there = there - 1 end
+    end
+    local holds = there == number
     for pair = at + 4, at + 2 + 2 * number, 2 do
       holds = holds and call('HGET', key, words[pair]) == words[pair + 1]
     end
@@ -289,6 +312,14 @@ local function change_rare(at)
     end
     moved[key], counted[key] = nil, nil
     return at + 2
+  elseif kind == 'quota' then
+    -- What a quota counts moves. Only directories may have none; others begin without limits.
+    local field = words[at + 2]
+    if key ~= 'dirQuota' then call('HSETNX', key, field, string.rep('\255', 16)) end
+    if key ~= 'dirQuota' or call('HEXISTS', key .. USED[2], field) == 1 then
+      for which = 1, 2 do call('HINCRBY', key .. USED[which], field, words[at + 2 + which]) end
+    end
+    return at + 5
   elseif kind == 'grow' then
     local record = node(key)
     if record then

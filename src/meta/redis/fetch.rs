@@ -10,8 +10,8 @@ use super::script::{Hashes, Script};
 use super::words::Asked;
 use crate::limits::REDIS_CHUNKS_TRIED_MAX;
 use crate::meta::engine::EngineError;
-use crate::meta::record::{PLOCK_BYTES, decode_entry, decode_node, decode_slice};
-use crate::meta::txn::{Flock, Key, Plock, Value};
+use crate::meta::record::{PLOCK_BYTES, decode_entry, decode_limits, decode_node, decode_slice};
+use crate::meta::txn::{Flock, Key, Plock, Quota, Value};
 use crate::types::{Attr, FileType, Ino};
 
 /// Names looked at by one step of a scan over all keys.
@@ -122,6 +122,10 @@ fn ask(asked: &mut Asked, key: &Key, scripts: &Hashes) {
         }
         Key::SliceRef(id, size) => add(&[b"HGET", name, keys::slice(*id, *size).as_bytes()]),
         Key::Acl(id) => add(&[b"HGET", name, id.to_string().as_bytes()]),
+        Key::Quota(holder) => {
+            let field = keys::quota(*holder).1.to_string();
+            add(&[b"EVALSHA", scripts.of(Script::Quota), b"0", name, field.as_bytes()]);
+        }
         Key::XattrNames(_) => add(&[b"HKEYS", name]),
         Key::Parents(_) | Key::Flocks(_) | Key::Plocks(_) => add(&[b"HGETALL", name]),
     }
@@ -141,6 +145,7 @@ fn name_of(key: &Key) -> String {
         Key::Flocks(ino) => keys::flocks(*ino),
         Key::Plocks(ino) => keys::plocks(*ino),
         Key::Acl(_) => keys::ACL.to_owned(),
+        Key::Quota(holder) => keys::quota(*holder).0[0].to_owned(),
     }
 }
 
@@ -177,6 +182,7 @@ fn value(key: &Key, reply: Reply) -> Result<Value, EngineError> {
             let bytes = reply::bytes(name, reply)?;
             Value::Acl(bytes.map(|bytes| acl::rule(*id, &bytes)).transpose()?)
         }
+        Key::Quota(_) => Value::Quota(whole_quota(name, reply)?),
     })
 }
 
@@ -187,6 +193,32 @@ pub(super) fn node(name: &str, bytes: Option<&[u8]>) -> Result<Option<Attr>, Eng
 
 pub(super) fn entry(name: &str, bytes: &[u8]) -> Result<(FileType, Ino), EngineError> {
     decode_entry(bytes).map_err(|error| damaged(name, error))
+}
+
+/// A quota is there where inodes are counted for it: other clients see no other ones.
+fn whole_quota(name: &str, reply: Reply) -> Result<Option<Quota>, EngineError> {
+    let parts = reply::list(name, reply)?.into_iter();
+    let parts = parts.map(|part| reply::bytes(name, part)).collect::<Result<Vec<_>, _>>()?;
+    let [space, inodes, limits] = &parts[..] else { return Err(damaged(name, "not three parts")) };
+    let Some(inodes) = inodes else { return Ok(None) };
+    quota(name, space.as_deref(), inodes, limits.as_deref()).map(Some)
+}
+
+/// A quota from the three hashes that keep it; without limits where there are none.
+pub(super) fn quota(
+    name: &str,
+    space: Option<&[u8]>,
+    inodes: &[u8],
+    limits: Option<&[u8]>,
+) -> Result<Quota, EngineError> {
+    let limits = match limits {
+        None => [-1; 2],
+        Some(bytes) => decode_limits(bytes).map_err(|error| damaged(name, error))?,
+    };
+    let used_space = space.map_or(Ok(0), |space| reply::parsed(name, space))?;
+    let used_inodes = reply::parsed(name, inodes)?;
+    let [max_space, max_inodes] = limits;
+    Ok(Quota { max_space, max_inodes, used_space, used_inodes })
 }
 
 type EntryNode = Option<(FileType, Ino, Option<Attr>)>;

@@ -1,6 +1,7 @@
 //! Names of JuiceFS's keys and fields in Redis. All numbers in them are decimal text.
 
-use crate::meta::txn::{Counter, LockOwner};
+use crate::meta::scan::Table;
+use crate::meta::txn::{Counter, Holder, LockOwner};
 use crate::types::{Ino, SliceId};
 
 pub(super) const SETTING: &str = "setting";
@@ -23,6 +24,30 @@ pub(super) const SEQUENCES: &str = "Uring:seq";
 pub(super) const DIR_STATS: [&str; 3] = ["dirDataLength", "dirUsedSpace", "dirUsedInodes"];
 /// Quotas of directories and what they count.
 pub(super) const DIR_QUOTAS: [&str; 3] = ["dirQuota", "dirQuotaUsedSpace", "dirQuotaUsedInodes"];
+const USER_QUOTAS: [&str; 3] = ["userQuota", "userQuotaUsedSpace", "userQuotaUsedInodes"];
+const GROUP_QUOTAS: [&str; 3] = ["groupQuota", "groupQuotaUsedSpace", "groupQuotaUsedInodes"];
+
+/// Whose quota a field is.
+pub(super) type HolderOf = fn(u64) -> Option<Holder>;
+
+/// The hashes of a table of quotas: limits, space, inodes; and whose quota a field is.
+pub(super) fn quotas(table: Table) -> Option<([&'static str; 3], HolderOf)> {
+    Some(match table {
+        Table::DirQuotas => (DIR_QUOTAS, |ino| Some(Holder::Dir(Ino(ino)))),
+        Table::UserQuotas => (USER_QUOTAS, |uid| u32::try_from(uid).ok().map(Holder::User)),
+        Table::GroupQuotas => (GROUP_QUOTAS, |gid| u32::try_from(gid).ok().map(Holder::Group)),
+        _ => return None,
+    })
+}
+
+/// The hashes that a quota is in, and its field.
+pub(super) fn quota(holder: Holder) -> ([&'static str; 3], u64) {
+    match holder {
+        Holder::Dir(ino) => (DIR_QUOTAS, ino.0),
+        Holder::User(uid) => (USER_QUOTAS, u64::from(uid)),
+        Holder::Group(gid) => (GROUP_QUOTAS, u64::from(gid)),
+    }
+}
 
 pub(super) fn node(ino: Ino) -> String {
     format!("i{ino}")

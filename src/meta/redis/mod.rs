@@ -1,7 +1,8 @@
 //! The Redis engine: JuiceFS's keys in a Redis, which official clients use at the same time.
 //!
 //! Owns the way there and back: a connection per core (`link`, `dial`, `wire`), reads as one pipeline
-//! (`fetch`, `list`), commits as batches of one script call (`batch`, `pack`, `commit.lua`). Does
+//! (`fetch`, `list`), commits as batches of one script call (`batch`, `pack`, `commit.lua`), and one more
+//! connection for changes of others (`tracking`). Does
 //! not own POSIX rules nor the bytes of records. Everything may be sent twice: reads, and what
 //! the scripts recognise.
 
@@ -22,6 +23,7 @@ mod sentinel;
 mod session;
 mod target;
 mod tls;
+mod tracking;
 mod wire;
 mod words;
 
@@ -37,7 +39,7 @@ use self::options::Patience;
 use self::target::{Place, Target};
 use super::acl::Rule;
 use super::engine::{
-    AclRules, Description, DirEntry, Engine, EngineError, Local, Session, UnusedSlices,
+    AclRules, Description, DirEntry, Engine, EngineError, Heard, Local, Session, UnusedSlices,
 };
 use super::scan::{Page, Table};
 use super::txn::{Commit, Counter, Delayed, Key, Outcome, Value};
@@ -188,8 +190,8 @@ impl Engine for RedisEngine {
         Box::pin(async move { acl::add(&self.link, &rule).await })
     }
 
-    fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>> {
-        Box::pin(session::has_dir_quotas(&self.link))
+    fn watch(&self, hear: Rc<dyn Fn(Heard)>) -> Local<'_, EngineError> {
+        Box::pin(tracking::watch(&self.link.shared, hear))
     }
 
     fn describe(&self) -> Local<'_, Result<Description, EngineError>> {

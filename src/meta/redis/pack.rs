@@ -5,7 +5,7 @@
 
 use super::keys;
 use super::words::Words;
-use crate::meta::record::{encode_delayed, encode_entry, encode_node, encode_slice};
+use crate::meta::record::{encode_delayed, encode_entry, encode_limits, encode_node, encode_slice};
 use crate::meta::txn::{
     Commit, Counter, Expect, Flock, LockOwner, Mutation, NodeField, Patch, Plock, SetNode,
 };
@@ -27,6 +27,8 @@ mod at {
     pub const LENGTH: u8 = 51;
     pub const PARENT: u8 = 63;
     pub const ACL: u8 = 71;
+    /// Stands for the tier, whose place depends on others.
+    pub const TIER: u8 = 254;
     /// Stands for the type alone.
     pub const KIND: u8 = 255;
 }
@@ -104,6 +106,7 @@ fn fields(seen: &[NodeField]) -> Vec<u8> {
             NodeField::Nlink(nlink) => range(&mut ranges, at::NLINK, &nlink.to_be_bytes()),
             NodeField::Length(length) => range(&mut ranges, at::LENGTH, &length.to_be_bytes()),
             NodeField::Parent(parent) => range(&mut ranges, at::PARENT, &parent.0.to_be_bytes()),
+            NodeField::Tier(tier) => range(&mut ranges, at::TIER, &[tier]),
             NodeField::Acl(access, default) => range(&mut ranges, at::ACL, &acl((access, default))),
         }
     }
@@ -164,6 +167,25 @@ fn expect(words: &mut Words, index: usize, expectation: &Expect) {
                 words.add(keys::owner(*owner)).add(records);
             });
         }
+        Expect::ParentsAre(ino, parents) => {
+            begin("parents", keys::parents(*ino));
+            words.number(parents.len());
+            parents.iter().for_each(|(dir, links)| {
+                words.number(dir).number(links);
+            });
+        }
+        Expect::QuotaRoom(..) | Expect::Room { .. } => room(words, index, expectation),
+    }
+}
+
+/// Limits of the volume, or of a quota.
+fn room(words: &mut Words, index: usize, expectation: &Expect) {
+    match expectation {
+        Expect::QuotaRoom(holder, space, inodes) => {
+            let ([limits, ..], field) = keys::quota(*holder);
+            words.add("quota").number(index).add(limits).number(field);
+            words.number(space).number(inodes);
+        }
         Expect::Room { space, inodes, capacity, inode_limit } => {
             let limits = [
                 (Counter::UsedSpace, *space, *capacity),
@@ -176,6 +198,7 @@ fn expect(words: &mut Words, index: usize, expectation: &Expect) {
                 }
             }
         }
+        _ => unreachable!("only limits come here"),
     }
 }
 
@@ -369,6 +392,18 @@ fn aside(words: &mut Words, mutation: &Mutation) {
         Mutation::CountGrowth(ino, length, space) => {
             words.add("grow").add(keys::node(*ino));
             words.number(length >> 32).number(length & 0xffff_ffff).number(space);
+        }
+        Mutation::AddQuota(holder, space, inodes) => {
+            let ([limits, ..], field) = keys::quota(*holder);
+            words.add("quota").add(limits).number(field).number(space).number(inodes);
+        }
+        Mutation::PutQuota(holder, quota) => {
+            let ([name, space, inodes], field) = keys::quota(*holder);
+            let field = field.to_string();
+            let limits = encode_limits([quota.max_space, quota.max_inodes]);
+            call(words, &[b"HSET", name.as_bytes(), field.as_bytes(), &limits]);
+            text(words, "HSET", space, &[&field, &quota.used_space.to_string()]);
+            text(words, "HSET", inodes, &[&field, &quota.used_inodes.to_string()]);
         }
         Mutation::DelDirStats(ino) => {
             words.add("recount").number(ino);

@@ -50,6 +50,9 @@ pub(super) async fn page(
             let (next, rows) = fields(link, "HSCAN", inodes, from, limit, dir_stats).await?;
             (next, with_bytes(link, rows).await?)
         }
+        Table::DirQuotas | Table::UserQuotas | Table::GroupQuotas => {
+            quotas(link, table, from, limit).await?
+        }
     };
     Ok(Page { rows, next: (next != 0).then_some(next) })
 }
@@ -223,6 +226,47 @@ fn queued(_key: &str, member: &[u8], _at: &[u8]) -> Result<Option<Row>, EngineEr
 fn dir_stats(key: &str, field: &[u8], value: &[u8]) -> Result<Option<Row>, EngineError> {
     let dir = reply::parsed(key, field).map(Ino)?;
     Ok(Some(Row::DirStats(dir, [0, 0, reply::parsed(key, value)?])))
+}
+
+/// Quotas: those for which inodes are counted, other clients see no other ones.
+async fn quotas(
+    link: &Link,
+    table: Table,
+    from: u64,
+    limit: usize,
+) -> Result<(u64, Vec<Row>), EngineError> {
+    let ([limits, space, inodes], of) = keys::quotas(table).expect("a table of quotas");
+    let from = from.to_string();
+    let (next, items) = fetch::scanned(link, "HSCAN", inodes, from.as_bytes(), limit).await?;
+    let next = reply::parsed(inodes, &next)?;
+    if items.is_empty() {
+        return Ok((next, Vec::new()));
+    }
+    let whose = || items.chunks_exact(2).map(|pair| &pair[0][..]);
+    let mut asked = Asked::default();
+    for hash in [limits, space] {
+        asked.add(&[b"HMGET", hash.as_bytes()].into_iter().chain(whose()).collect::<Vec<_>>());
+    }
+    let mut replies = link.ask(&asked).await?;
+    let space = reply::list(space, replies.swap_remove(1))?;
+    let limits = reply::list(limits, replies.swap_remove(0))?;
+    let mut rows = Vec::with_capacity(limits.len());
+    for ((pair, space), limits) in items.chunks_exact(2).zip(space).zip(limits) {
+        rows.push(row(quota((inodes, of), pair, space, limits))?);
+    }
+    Ok((next, rows))
+}
+
+fn quota(
+    (key, of): (&str, keys::HolderOf),
+    pair: &[Vec<u8>],
+    space: Value,
+    limits: Value,
+) -> Result<Row, EngineError> {
+    let (space, limits) = (reply::bytes(key, space)?, reply::bytes(key, limits)?);
+    let holder = of(reply::parsed(key, &pair[0])?).ok_or_else(|| odd(key, &pair[0]))?;
+    let found = fetch::quota(key, space.as_deref(), &pair[1], limits.as_deref())?;
+    Ok(Row::Quota(holder, found))
 }
 
 /// Length and space of directories of which the inodes are known.

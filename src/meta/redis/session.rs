@@ -198,9 +198,3 @@ pub(super) async fn describe(link: &Link) -> Result<Description, EngineError> {
     );
     Ok(Description { text, warnings })
 }
-
-/// Official clients keep the limits of directories in one hash.
-pub(super) async fn has_dir_quotas(link: &Link) -> Result<bool, EngineError> {
-    let reply = link.call(&[b"HLEN", b"dirQuota"]).await?;
-    Ok(reply::integer("dirQuota", reply)? > 0)
-}

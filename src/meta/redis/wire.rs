@@ -43,8 +43,18 @@ struct Waiting {
     sender: Sender<Vec<Value>>,
 }
 
+/// What comes without being asked for, and the end of it.
+pub(super) enum Pushed {
+    Data(Vec<Value>),
+    Cut,
+}
+
+type Listener = Box<dyn Fn(Pushed)>;
+
 pub(super) struct Wire {
     fd: OwnedFd,
+    /// Who takes what nobody asked for.
+    listener: RefCell<Option<Listener>>,
     tls: Option<RefCell<TlsSession>>,
     /// What ended the TLS session.
     trouble: RefCell<Option<String>>,
@@ -73,6 +83,7 @@ impl Wire {
     pub(super) fn new(fd: OwnedFd, tls: Option<TlsSession>, silence_max: Duration) -> Rc<Self> {
         let wire = Rc::new(Self {
             fd,
+            listener: RefCell::default(),
             tls: tls.map(RefCell::new),
             trouble: RefCell::default(),
             outbox: RefCell::default(),
@@ -105,7 +116,21 @@ impl Wire {
             let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
             drop(waiting);
             self.wake_writer();
+            if let Some(listener) = self.listener.take() {
+                listener(Pushed::Cut);
+            }
         }
+    }
+
+    /// Take what comes without being asked for; it must not listen anew.
+    pub(super) fn listen(&self, listener: impl Fn(Pushed) + 'static) {
+        *self.listener.borrow_mut() = Some(Box::new(listener));
+    }
+
+    /// Hand over what came unasked; false if nobody listens.
+    fn push(&self, data: Vec<Value>) -> bool {
+        let listener = self.listener.borrow();
+        listener.as_ref().map(|listener| listener(Pushed::Data(data))).is_some()
     }
 
     fn wake_writer(&self) {
@@ -239,8 +264,12 @@ async fn read_replies(serving: Serving) {
         loop {
             match parser.parse_value(&mut arrived) {
                 Ok(value) => {
+                    let taken = match value {
+                        Value::Push { data, .. } => wire.push(data),
+                        value => wire.deliver(value),
+                    };
                     // A reply nobody has asked for: the order is lost.
-                    if !wire.deliver(value) {
+                    if !taken {
                         return;
                     }
                 }
@@ -357,7 +386,7 @@ mod tests {
 
     #[test]
     fn replies_nobody_asked_for_and_bytes_that_are_none_end_it() {
-        for bytes in ["+OK\r\n", "?what\r\n"] {
+        for bytes in ["+OK\r\n", "?what\r\n", ">2\r\n$1\r\na\r\n_\r\n"] {
             let (mut far, near) = pair();
             far.write_all(bytes.as_bytes()).unwrap();
             block_on(async {

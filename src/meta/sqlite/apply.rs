@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use rusqlite::{Connection, Result, params};
 use smallvec::SmallVec;
 
-use super::rows;
+use super::{quota, rows};
 use crate::meta::node;
 use crate::meta::record::encode_delayed;
 use crate::meta::txn::{Commit, Counter, Delayed, Expect, Mutation, Outcome, Patch};
@@ -124,6 +124,10 @@ impl<'a> Batch<'a> {
                 };
                 fits(Counter::UsedSpace, *space, *capacity)?
                     && fits(Counter::TotalInodes, *inodes, *inode_limit)?
+            }
+            Expect::ParentsAre(ino, parents) => rows::parents(base, *ino)? == *parents,
+            Expect::QuotaRoom(holder, space, inodes) => {
+                quota::of(base, *holder)?.is_none_or(|quota| quota.takes(*space, *inodes))
             }
         })
     }
@@ -333,6 +337,8 @@ fn aside(base: &Connection, mutation: &Mutation) -> Result<()> {
             run(base, "DELETE FROM jfs_dir_stats WHERE inode = ?", params![ino.0 as i64])?;
             run(base, "DELETE FROM jfs_dir_quota WHERE inode = ?", params![ino.0 as i64])
         }
+        Mutation::AddQuota(holder, space, inodes) => quota::add(base, *holder, *space, *inodes),
+        Mutation::PutQuota(holder, limits) => quota::put(base, *holder, limits),
         _ => lock(base, mutation),
     }
 }

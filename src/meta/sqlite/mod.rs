@@ -7,6 +7,7 @@
 mod acl;
 mod apply;
 mod open;
+mod quota;
 mod room;
 mod rows;
 mod scan;
@@ -252,6 +253,7 @@ fn fetch_one(base: &Connection, key: &Key) -> rusqlite::Result<Value> {
         Key::Flocks(ino) => Value::Flocks(rows::flocks(base, *ino)?),
         Key::Plocks(ino) => Value::Plocks(rows::plocks(base, *ino)?),
         Key::Acl(id) => Value::Acl(acl::rule(base, *id)?),
+        Key::Quota(holder) => Value::Quota(quota::of(base, *holder)?),
     })
 }
 
@@ -529,13 +531,6 @@ impl Engine for SqliteEngine {
 
     fn add_acl_rule(&self, rule: Rule) -> Local<'_, Result<u32, EngineError>> {
         Box::pin(self.with(move |base| acl::add(base, &rule)))
-    }
-
-    fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>> {
-        self.read(|base| {
-            let sql = "SELECT EXISTS (SELECT 1 FROM jfs_dir_quota)";
-            base.prepare_cached(sql)?.query_row([], |row| row.get(0))
-        })
     }
 
     fn describe(&self) -> Local<'_, Result<Description, EngineError>> {

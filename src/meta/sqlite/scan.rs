@@ -2,10 +2,11 @@
 
 use rusqlite::{Connection, Error, Result, Row as Columns, params};
 
+use super::quota;
 use super::rows::{self, Damage, NODE_COLUMNS};
 use crate::meta::record::{decode_delayed, decode_slices};
 use crate::meta::scan::{Page, Row, Table};
-use crate::meta::txn::Delayed;
+use crate::meta::txn::{Delayed, Holder};
 use crate::types::Ino;
 
 /// Columns, table and key: a page is the rows of a higher key, in its order.
@@ -21,6 +22,9 @@ fn words(table: Table) -> Option<(String, &'static str, &'static str)> {
         Table::DirStats => {
             (plain("inode, data_length, used_space, used_inodes"), "jfs_dir_stats", "inode")
         }
+        Table::DirQuotas => (format!("inode, {}", quota::COLUMNS), "jfs_dir_quota", "inode"),
+        Table::UserQuotas => quota::owners(true),
+        Table::GroupQuotas => quota::owners(false),
         Table::Sustained => (plain("id, sid, inode"), "jfs_sustained", "id"),
         Table::Queued => (plain("inode, length"), "jfs_delfile", "inode"),
         Table::Delayed => (plain("chunkid, deleted, slices"), "jfs_delslices", "chunkid"),
@@ -65,6 +69,9 @@ fn typed(table: Table, row: &Columns<'_>) -> Result<Row> {
         Table::SliceRefs => Row::SliceRef(id(0)?, row.get(1)?, row.get(2)?),
         Table::Parents => unreachable!("SQL has no table of parents"),
         Table::DirStats => Row::DirStats(Ino(id(0)?), [row.get(1)?, row.get(2)?, row.get(3)?]),
+        Table::DirQuotas => quota::dir_row(row)?,
+        Table::UserQuotas => quota::owner_row(row, Holder::User)?,
+        Table::GroupQuotas => quota::owner_row(row, Holder::Group)?,
         Table::Sustained => Row::Sustained(id(1)?, Ino(id(2)?)),
         Table::Queued => Row::Queued(Ino(id(0)?), id(1)?),
         Table::Delayed => {

@@ -5,6 +5,7 @@
 use opendal::{Error, ErrorKind};
 
 use super::super::StoreError;
+use super::super::remote::status;
 
 /// Codes of a key that is not, or no longer, good.
 const BAD_KEYS: &[&str] = &["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"];
@@ -51,6 +52,9 @@ pub(super) fn sorted(error: &Error, key: &str) -> StoreError {
 fn cure(kind: ErrorKind, code: &str, status: &str) -> Option<&'static str> {
     match code {
         "NoSuchBucket" => return Some("make the bucket, or correct --bucket"),
+        "InvalidObjectState" => {
+            return Some("it lies in an archive: `juicefs tier restore` gets it out for a while");
+        }
         "RequestTimeTooSkewed" => return Some("set this machine's clock"),
         "ExpiredToken" | "TokenRefreshRequired" => {
             return Some(
@@ -94,7 +98,7 @@ fn told(error: &Error, code: &str, status: &str) -> String {
 }
 
 /// An error and what caused it, without repetition.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(in super::super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
@@ -118,13 +122,6 @@ fn field(shown: &str, name: &str) -> Option<String> {
     let (_, rest) = rest.split_once(&format!(" {name}: \""))?;
     let end = rest.find("\", ").or_else(|| rest.find("\" }"))?;
     Some(rest[..end].replace("\\\"", "\"").replace("\\n", " "))
-}
-
-/// The status of the answer; the library shows it among what it noted of the request.
-fn status(error: &Error) -> Option<String> {
-    let shown = error.to_string();
-    let (_, rest) = shown.split_once("response: Parts { status: ")?;
-    Some(rest.chars().take_while(char::is_ascii_digit).collect())
 }
 
 #[cfg(test)]
@@ -172,6 +169,11 @@ mod tests {
         assert!(keys.contains("--access-key") && !keys.contains("s3:PutObject"), "{keys}");
         assert!(told(ErrorKind::PermissionDenied, 403, "").contains("it answers 403; allow"));
         assert!(told(ErrorKind::PermissionDenied, 403, "RequestTimeTooSkewed").contains("clock"));
+        let archived = told(ErrorKind::PermissionDenied, 403, "InvalidObjectState");
+        assert!(
+            archived.contains("juicefs tier restore") && !archived.contains("s3:"),
+            "{archived}"
+        );
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub(super) fn client(address: &Address) -> Result<Client, StoreError> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let refused = |text: String| StoreError::Refused(text);
     let mut builder = builder();
+    if address.tls.files.is_none() && !address.tls.unverified {
+        return plain_client(&address.endpoint);
+    }
     if let Some([authorities, certificate, key]) = &address.tls.files {
         let read = |path: &str| {
             std::fs::read(path)
@@ -41,15 +44,29 @@ pub(super) fn client(address: &Address) -> Result<Client, StoreError> {
         own.extend_from_slice(&read(key)?);
         let identity = Identity::from_pem(&own).map_err(|error| wrong(key, error))?;
         builder = builder.tls_certs_only(trusted).identity(identity);
-    } else if address.endpoint.starts_with("http://") {
-        // A machine without authorities still reaches servers without TLS.
-        builder = builder.tls_certs_only([]);
     }
     if address.tls.unverified {
         builder = builder.tls_danger_accept_invalid_certs(true);
     }
+    built(builder)
+}
+
+/// The client for an endpoint that says nothing of TLS but whether it is there.
+///
+/// # Errors
+/// When the system's certificates cannot be read.
+pub(in super::super) fn plain_client(endpoint: &str) -> Result<Client, StoreError> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match endpoint.starts_with("http://") {
+        // A machine without authorities still reaches servers without TLS.
+        true => built(builder().tls_certs_only([])),
+        false => built(builder()),
+    }
+}
+
+fn built(builder: ClientBuilder) -> Result<Client, StoreError> {
     builder.build().map_err(|error| {
-        refused(format!(
+        StoreError::Refused(format!(
             "no TLS: {}; install ca-certificates, or name a file in SSL_CERT_FILE",
             super::error::chain(&error)
         ))

@@ -12,5 +12,10 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "object-extra")]
+pub(super) use error::chain;
+#[cfg(feature = "object-extra")]
+pub(super) use http::plain_client;
+
 pub use address::{Address, BadAddress, Flavour, Tls};
 pub use store::{Keys, S3Store};

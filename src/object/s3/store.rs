@@ -5,19 +5,18 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use opendal::services::S3;
-use opendal::{Buffer, HttpTransporter, Operator};
+use opendal::{HttpTransporter, Operator};
 use opendal_http_transport_reqwest::ReqwestTransport;
 use reqwest::Client;
 use tokio::sync::OnceCell;
 
+use super::super::remote::{self, aside};
 use super::super::{Local, ObjectInfo, Store, StoreError};
 use super::address::{Address, Flavour};
 use super::error::sorted;
 use super::{http, make};
-use crate::net::runtime;
 use crate::pages::Page;
 
 /// Name of JuiceFS's checksum among an object's metadata: CRC-32C in decimal.
@@ -42,7 +41,6 @@ struct Bucket {
     flavour: Flavour,
     address: Address,
     keys: Keys,
-    storage_class: String,
     /// Made with the first request: its region may have to be asked for.
     connected: OnceCell<Connected>,
 }
@@ -51,28 +49,34 @@ struct Bucket {
 struct Connected {
     client: Client,
     region: String,
-    operator: Operator,
+    endpoint: String,
+}
+
+/// A bucket as it is asked: what is put gets a class of storage.
+struct Door {
+    bucket: Arc<Bucket>,
+    storage_class: String,
+    operator: OnceCell<Operator>,
 }
 
 /// A bucket; clones share its connections, also across cores.
 #[derive(Clone)]
-pub struct S3Store(Arc<Bucket>);
-
-/// A page lent to the network.
-struct Lent(Page);
-
-impl AsRef<[u8]> for Lent {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
+pub struct S3Store(Arc<Door>);
 
 impl S3Store {
     /// The bucket at `address`; objects that are put get `storage_class`, if it is not empty.
     /// Nothing is asked of it yet.
     pub fn new(flavour: Flavour, address: Address, keys: Keys, storage_class: String) -> Self {
         let connected = OnceCell::new();
-        Self(Arc::new(Bucket { flavour, address, keys, storage_class, connected }))
+        let bucket = Arc::new(Bucket { flavour, address, keys, connected });
+        Self(Arc::new(Door { bucket, storage_class, operator: OnceCell::new() }))
+    }
+
+    /// The same bucket over the same connections; what is put gets another class.
+    #[must_use]
+    pub fn with_class(&self, storage_class: String) -> Self {
+        let bucket = Arc::clone(&self.0.bucket);
+        Self(Arc::new(Door { bucket, storage_class, operator: OnceCell::new() }))
     }
 
     /// Make the bucket if it is not there. Without keys of its own it is left to its owner.
@@ -80,7 +84,7 @@ impl S3Store {
     /// # Errors
     /// When the server refuses, or is not there.
     pub async fn make_bucket(&self) -> Result<(), StoreError> {
-        let bucket = Arc::clone(&self.0);
+        let bucket = Arc::clone(&self.0.bucket);
         aside(async move {
             if ["", ANONYMOUS].contains(&bucket.keys.access.as_str()) {
                 return Err(StoreError::Refused(format!("make the bucket {}", bucket.address)));
@@ -97,12 +101,8 @@ impl Bucket {
         self.connected.get_or_try_init(|| self.connect()).await
     }
 
-    async fn operator(&self) -> Result<&Operator, StoreError> {
-        Ok(&self.connected().await?.operator)
-    }
-
     async fn connect(&self) -> Result<Connected, StoreError> {
-        let Address { endpoint, bucket, region, virtual_host, .. } = &self.address;
+        let Address { endpoint, bucket, region, .. } = &self.address;
         let client = http::client(&self.address)?;
         let (region, endpoint) = match region {
             Some(region) => (region.clone(), endpoint.clone()),
@@ -112,11 +112,17 @@ impl Bucket {
                 (region, endpoint)
             }
         };
+        Ok(Connected { client, region, endpoint })
+    }
+
+    async fn operator(&self, storage_class: &str) -> Result<Operator, StoreError> {
+        let Connected { client, region, endpoint } = self.connected().await?;
+        let Address { bucket, virtual_host, .. } = &self.address;
         let mut builder = S3::default()
             .bucket(bucket)
-            .endpoint(&kept_apart(&endpoint, bucket))
-            .region(&region)
-            .default_storage_class(&self.storage_class);
+            .endpoint(&kept_apart(endpoint, bucket))
+            .region(region)
+            .default_storage_class(storage_class);
         if *virtual_host {
             builder = builder.enable_virtual_host_style();
         }
@@ -134,13 +140,19 @@ impl Bucket {
         let transport = HttpTransporter::new(ReqwestTransport::new(client.clone()));
         let operator = Operator::new(builder).map_err(|error| sorted(&error, ""))?;
         let context = operator.base_context().with_http_transport(transport);
-        Ok(Connected { client, region, operator: operator.with_context(context) })
+        Ok(operator.with_context(context))
+    }
+}
+
+impl Door {
+    async fn operator(&self) -> Result<&Operator, StoreError> {
+        self.operator.get_or_try_init(|| self.bucket.operator(&self.storage_class)).await
     }
 
     async fn put(&self, key: &str, body: Vec<Page>) -> Result<(), StoreError> {
-        let checksum = self.address.checksums.then(|| checksum(body.iter().map(|page| &**page)));
-        let body: Vec<Bytes> = body.into_iter().map(|page| Bytes::from_owner(Lent(page))).collect();
-        let request = self.operator().await?.write_with(key, Buffer::from(body));
+        let checksum =
+            self.bucket.address.checksums.then(|| checksum(body.iter().map(|page| &**page)));
+        let request = self.operator().await?.write_with(key, remote::lent(body));
         let mut request = request.content_type("application/octet-stream");
         if let Some(checksum) = checksum {
             request = request.user_metadata([(CHECKSUM.to_owned(), checksum)]);
@@ -148,7 +160,7 @@ impl Bucket {
         match request.await.map_err(|error| sorted(&error, key)) {
             Ok(_) => Ok(()),
             Err(StoreError::Missing(_)) => {
-                Err(StoreError::Refused(format!("there is no bucket at {}", self.address)))
+                Err(StoreError::Refused(format!("there is no bucket at {}", self.bucket.address)))
             }
             Err(error) => Err(error),
         }
@@ -161,32 +173,19 @@ impl Bucket {
         key: &str,
         offset: u64,
         len: usize,
-        mut into: Vec<u8>,
+        into: Vec<u8>,
     ) -> Result<(Vec<u8>, bool), StoreError> {
-        let failed = |error: &opendal::Error| sorted(error, key);
-        let reader = self.operator().await?.reader(key).await.map_err(|error| failed(&error))?;
-        into.clear();
-        let range = offset..offset.saturating_add(len as u64);
-        let read = reader.read_into(&mut into, range).await;
-        let length = reader.metadata().map(opendal::Metadata::content_length);
-        match read {
-            Ok(_) => {}
-            Err(error) if error.kind() == opendal::ErrorKind::RangeNotSatisfied => {
-                return Ok((Vec::new(), true));
-            }
-            // The library wants all of a range to be there; here it may reach beyond the end.
-            Err(_) if length == Some(offset + into.len() as u64) && into.len() < len => {}
-            Err(error) => return Err(failed(&error)),
-        }
-        if into.len() > len {
-            let text = format!("{} does not know ranges of bytes", self.address);
-            return Err(StoreError::Refused(text));
-        }
-        let Some(metadata) = reader.metadata() else { return Ok((into, true)) };
-        let whole = offset == 0 && length == Some(into.len() as u64);
+        let operator = self.operator().await?;
+        let (into, metadata) = remote::read(operator, key, offset, len, into)
+            .await
+            .map_err(|error| sorted(&error, key))?;
+        let Some(metadata) = metadata else { return Ok((into, true)) };
+        let whole = offset == 0 && metadata.content_length() == into.len() as u64;
         let told = metadata.user_metadata().and_then(|named| named.get(CHECKSUM));
         let sound = match told.and_then(|told| told.parse::<u32>().ok()) {
-            Some(told) if whole && self.address.checksums => told == crc_fast::crc32_iscsi(&into),
+            Some(told) if whole && self.bucket.address.checksums => {
+                told == crc_fast::crc32_iscsi(&into)
+            }
             _ => true,
         };
         Ok((into, sound))
@@ -233,15 +232,7 @@ impl Bucket {
         let mut lister = request.await.map_err(|error| sorted(&error, prefix))?;
         while let Some(entry) = lister.next().await {
             let entry = entry.map_err(|error| sorted(&error, prefix))?;
-            let metadata = entry.metadata();
-            if entry.path().ends_with('/') {
-                continue;
-            }
-            found.push(ObjectInfo {
-                key: entry.path().to_owned(),
-                len_bytes: metadata.content_length(),
-                mtime: metadata.last_modified().map_or(0, |time| time.into_inner().as_second()),
-            });
+            found.extend(remote::listed(&entry));
             if found.len() == limit {
                 break;
             }
@@ -289,22 +280,10 @@ pub(super) async fn region_of(
     }
 }
 
-/// Run a request on the network's threads.
-async fn aside<T: Send + 'static>(
-    request: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-) -> Result<T, StoreError> {
-    match runtime::run(request).await {
-        Ok(answer) => answer,
-        Err(runtime::Broken) => {
-            Err(StoreError::Unavailable("a request broke off; the log tells why".to_owned()))
-        }
-    }
-}
-
 impl Store for S3Store {
     fn put(&self, key: String, body: Vec<Page>) -> Local<'_, Result<(), StoreError>> {
-        let bucket = Arc::clone(&self.0);
-        Box::pin(aside(async move { bucket.put(&key, body).await }))
+        let door = Arc::clone(&self.0);
+        Box::pin(aside(async move { door.put(&key, body).await }))
     }
 
     fn get(
@@ -313,14 +292,14 @@ impl Store for S3Store {
         offset: u64,
         into: Vec<u8>,
     ) -> Local<'_, Result<(Vec<u8>, usize), StoreError>> {
-        let bucket = Arc::clone(&self.0);
-        Box::pin(aside(async move { bucket.get(key, offset, into).await }))
+        let door = Arc::clone(&self.0);
+        Box::pin(aside(async move { door.get(key, offset, into).await }))
     }
 
     fn delete(&self, key: String) -> Local<'_, Result<(), StoreError>> {
-        let bucket = Arc::clone(&self.0);
+        let door = Arc::clone(&self.0);
         Box::pin(aside(async move {
-            let operator = bucket.operator().await?;
+            let operator = door.operator().await?;
             match operator.delete(&key).await.map_err(|error| sorted(&error, &key)) {
                 Err(StoreError::Missing(_)) => Ok(()),
                 done => done,
@@ -334,15 +313,15 @@ impl Store for S3Store {
         start_after: String,
         limit: usize,
     ) -> Local<'_, Result<Vec<ObjectInfo>, StoreError>> {
-        let bucket = Arc::clone(&self.0);
-        Box::pin(aside(async move { bucket.list(&prefix, &start_after, limit).await }))
+        let door = Arc::clone(&self.0);
+        Box::pin(aside(async move { door.list(&prefix, &start_after, limit).await }))
     }
 
     fn describe(&self) -> String {
-        let name = match self.0.flavour {
+        let name = match self.0.bucket.flavour {
             Flavour::S3 => "s3",
             Flavour::Minio => "minio",
         };
-        format!("{name} {}", self.0.address)
+        format!("{name} {}", self.0.bucket.address)
     }
 }

@@ -119,6 +119,29 @@ fn requests_look_as_those_of_juicefs() {
 }
 
 #[test]
+fn a_tier_puts_with_its_own_class_into_the_same_bucket() {
+    let stored = "HTTP/1.1 200 OK\r\nETag: \"x\"\r\nContent-Length: 0\r\n\r\n";
+    let server = Answers::start(vec![stored; 4]);
+    let base = store(&format!("{}/bucket", server.url()));
+    let (rare, colder) =
+        (base.with_class("STANDARD_IA".into()), base.with_class("GLACIER_IR".into()));
+    let none = rare.with_class(String::new());
+    let pool = Pool::new(4 * PAGE_BYTES);
+    for store in [&base, &rare, &colder, &none] {
+        block_on(store.put("a".into(), body(&pool, b"x"))).unwrap();
+    }
+    let class = |asked: &String| {
+        let line = asked.lines().find_map(|line| line.strip_prefix("x-amz-storage-class: "));
+        line.map(str::to_owned)
+    };
+    let classes: Vec<_> = server.asked().iter().map(class).collect();
+    assert_eq!(
+        classes,
+        [None, Some("STANDARD_IA".to_owned()), Some("GLACIER_IR".to_owned()), None]
+    );
+}
+
+#[test]
 fn without_keys_nothing_is_signed_when_that_is_asked_for() {
     let missing = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
     let server = Answers::start(vec![missing]);

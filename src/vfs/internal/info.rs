@@ -109,6 +109,8 @@ pub struct Inquiry<'a> {
     pub layout: Layout,
     /// Its name.
     pub volume: &'a str,
+    /// Its setting.
+    pub setting: &'a Value,
     /// The node.
     pub ino: Ino,
     /// Whether all below it counts.
@@ -142,8 +144,10 @@ impl Vfs {
         (ino, recursive, raw): (Ino, bool, bool),
         job: &Job,
     ) -> Value {
+        let shown: Value = serde_json::from_str(&self.config.shown).unwrap_or_default();
+        let (setting, volume) = (&shown["Format"], &*self.config.volume);
         let layout = self.data.layout();
-        let inquiry = Inquiry { layout, volume: &self.config.volume, ino, recursive, raw };
+        let inquiry = Inquiry { layout, volume, setting, ino, recursive, raw };
         let answer = async {
             let (attr, _) = self.attr(ino).await?;
             inquiry.answer(&self.meta, &attr, job).await
@@ -184,7 +188,7 @@ impl Inquiry<'_> {
             "Objects": objects,
             "PLocks": plocks(&ranges),
             "FLocks": flocks(&whole),
-            "Tier": {"ID": attr.tier, "StorageClass": "", "Tag": ""},
+            "Tier": tier(self.setting, attr.tier),
             "RestoreStatus": "",
         }))
     }
@@ -301,6 +305,14 @@ impl Vfs {
     }
 }
 
+/// What the setting in the text of `.config` says of a tier.
+fn tier(setting: &Value, id: u8) -> Value {
+    let tier = &setting["Tiers"][id.to_string()];
+    let text = |key: &str| tier[key].as_str().unwrap_or("");
+    let class = if id > 0 && tier.is_null() { "unknown" } else { text("StorageClass") };
+    json!({"ID": id, "StorageClass": class, "Tag": text("Tag")})
+}
+
 fn slice(chunk: u32, piece: &SliceRecord) -> Value {
     let SliceRecord { id, size, off, len, .. } = *piece;
     json!({"ChunkIndex": chunk, "Id": id, "Size": size, "Off": off, "Len": len})
@@ -309,6 +321,16 @@ fn slice(chunk: u32, piece: &SliceRecord) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tier_is_shown_as_the_setting_has_it() {
+        let told =
+            |id: u8, class: &str, tag: &str| json!({"ID": id, "StorageClass": class, "Tag": tag});
+        let tiered = json!({"Tiers": {"1": told(1, "STANDARD_IA", "a=b")}});
+        assert_eq!(tier(&tiered, 1), told(1, "STANDARD_IA", "a=b"));
+        assert_eq!(tier(&tiered, 3), told(3, "unknown", ""));
+        assert_eq!(tier(&Value::Null, 0), told(0, "", ""));
+    }
 
     #[test]
     fn a_summary_shows_the_largest_and_the_rest_as_one() {

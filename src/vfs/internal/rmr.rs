@@ -1,8 +1,8 @@
 //! A name and all below it is removed, for `juicefs rmr`.
 //!
 //! Owns the order: a directory goes when everything in it is gone. It is done by the operations of
-//! the file system, so that trash, open files and listings are what they are for rm(1). What the
-//! kernel would check for rm(1) is checked here.
+//! the file system, so that trash, open files, listings and what the kernel keeps are as after rm(1). What
+//! the kernel would check for rm(1) is checked here.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -46,16 +46,28 @@ impl Vfs {
     ) -> Done<()> {
         self.may_change(dir, job).await?;
         let (ino, attr) = self.meta.lookup(dir, &name).await?;
-        if attr.kind != FileType::Dir {
-            self.unlink(dir, name, job.caller).await?;
-            job.add(1, 0);
-            return Ok(());
-        }
+        let removed = if attr.kind == FileType::Dir {
+            self.remove_folder(ino, (dir, name), workers, job).await
+        } else {
+            self.unlink_unasked((dir, name), ino, job.caller).await.map(|()| job.add(1, 0))
+        };
+        // Whoever is told that it is over sees it so.
+        self.shared.notices.settled().await;
+        removed
+    }
+
+    async fn remove_folder(
+        self: &Rc<Self>,
+        ino: Ino,
+        place: (Ino, Name),
+        workers: u16,
+        job: &Rc<Job>,
+    ) -> Done<()> {
         if ino.is_trash() && job.caller.uid != 0 {
             return Err(Errno::PERM.into());
         }
         let workers = Permits::new(usize::from(workers));
-        let mut levels = vec![Level::new(ino, (dir, name))];
+        let mut levels = vec![Level::new(ino, place)];
         while let Some(level) = levels.last_mut() {
             job.is_wanted()?;
             if let Some((name, below)) = level.below.pop() {
@@ -66,11 +78,11 @@ impl Vfs {
             if self.remove_files(level, &workers, job).await? {
                 continue;
             }
-            let (parent, name) = level.place.clone();
+            let place = level.place.clone();
             // The trash and its folders stay.
             if !level.dir.is_trash() {
-                match self.rmdir(parent, name, job.caller).await {
-                    Ok(_) | Err(Cause::Posix(Errno::NOENT)) => job.add(1, 0),
+                match self.rmdir_unasked(place, level.dir, job.caller).await {
+                    Ok(()) | Err(Cause::Posix(Errno::NOENT)) => job.add(1, 0),
                     Err(Cause::Posix(Errno::NOTEMPTY)) if level.rounds < ROUNDS => continue,
                     Err(cause) => return Err(cause),
                 }
@@ -118,7 +130,8 @@ impl Vfs {
             let (sender, receiver) = oneshot();
             let (vfs, job, dir) = (Rc::clone(self), Rc::clone(job), level.dir);
             uring::spawn(async move {
-                let removed = vfs.unlink(dir, entry.name, job.caller).await;
+                let place = (dir, entry.name);
+                let removed = vfs.unlink_unasked(place, entry.ino, job.caller).await;
                 job.add(u64::from(removed.is_ok()), 0);
                 sender.send(removed);
                 drop(permit);
@@ -127,7 +140,7 @@ impl Vfs {
         }
         for removal in removals {
             match removal.await.expect("a removal runs to its end") {
-                Ok(_) | Err(Cause::Posix(Errno::NOENT)) => {}
+                Ok(()) | Err(Cause::Posix(Errno::NOENT)) => {}
                 Err(cause) => return Err(cause),
             }
         }

@@ -1,13 +1,22 @@
-//! `.stats`: what a mount counted, under the names of the official client.
+//! What a mount counted, under the names of the official client: for `.stats`, and for Prometheus.
 //!
 //! Owns the table of names. Only what is measured has a line.
 
-use crate::meta::Usage;
-use crate::metrics::{Sum, Text};
+use std::time::Duration;
+
+use crate::meta::{MetaCounts, Usage};
+use crate::metrics::Sum;
+use crate::metrics::report::Report;
+use crate::metrics::spread::{METADATA, OBJECTS, OPERATIONS, SIZES, SpreadSum};
+use crate::stage::CacheStats;
 use crate::stdx::{monotonic_ns, process_ns};
+use crate::uring;
 use crate::vfs::Vfs;
 use crate::vfs::method::NAMES;
 use crate::vfs::span::Sums;
+
+/// How long the engine may take to tell what the volume uses; without that it is left out.
+const USAGE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Errors by their names; others go by their number.
 const ERRORS: &[(i32, &str)] = &[
@@ -45,82 +54,115 @@ const ERRORS: &[(i32, &str)] = &[
 ];
 
 impl Vfs {
+    /// What this mount counted, and holds, now.
+    pub async fn report(&self) -> Report {
+        let mut report = Report::default();
+        self.process(&mut report);
+        operations(&mut report, self.sums());
+        self.metadata(&mut report);
+        // Without metadata the rest is worth the more.
+        if let Ok(Ok(usage)) = uring::timeout(USAGE_PATIENCE, self.meta.usage()).await {
+            volume(&mut report, usage);
+        }
+        self.file_bytes(&mut report);
+        report
+    }
+
     /// The text of `.stats` as of now.
     pub(super) async fn stats(&self) -> Vec<u8> {
-        let mut text = Text::default();
-        self.process(&mut text);
-        operations(&mut text, &self.sums());
-        self.metadata(&mut text);
-        // Without metadata the rest is worth the more.
-        if let Ok(usage) = self.meta.usage().await {
-            volume(&mut text, usage);
-        }
-        self.file_bytes(&mut text);
-        text.into_bytes()
+        self.report().await.lines()
     }
 
-    fn process(&self, text: &mut Text) {
-        text.seconds("uptime", monotonic_ns().saturating_sub(self.shared.began_ns));
-        text.seconds("cpu_usage", process_ns());
+    fn process(&self, report: &mut Report) {
+        let lives_ns = monotonic_ns().saturating_sub(self.shared.began_ns);
+        report.gauge_ns("uptime", "Seconds since the mount began.", lives_ns);
+        report.gauge_ns("cpu_usage", "Seconds of CPU time of the process.", process_ns());
         if let Some(bytes) = resident_bytes() {
-            text.number("memory", bytes);
+            report.gauge("memory", "Bytes of memory that are resident.", bytes);
         }
     }
 
-    fn metadata(&self, text: &mut Text) {
-        let counts = self.meta.counts();
-        let all = [counts.questions, counts.commits].into_iter().sum();
-        text.times("meta_ops_durations_histogram_seconds", all);
-        text.times("transaction_durations_histogram_seconds", counts.commits);
-        text.number("transaction_restart", counts.restarts);
+    fn metadata(&self, report: &mut Report) {
+        let MetaCounts { questions, commits, restarts } = self.meta.counts();
+        let SpreadSum { all, buckets } = [questions, commits.clone()].into_iter().sum();
+        let name = "meta_ops_durations_histogram_seconds";
+        let help = "Times of questions to the metadata engine and commits.";
+        report.spread(name, help, &METADATA, all, buckets);
+        let name = "transaction_durations_histogram_seconds";
+        report.spread(name, "Times of commits.", &METADATA, commits.all, commits.buckets);
+        let help = "Operations that were planned once more.";
+        report.counter("transaction_restart", help, restarts);
     }
 
-    fn file_bytes(&self, text: &mut Text) {
+    fn file_bytes(&self, report: &mut Report) {
         let counts = self.data.counts();
-        text.number("used_buffer_size_bytes", counts.buffer_bytes);
-        let cache = counts.cache;
-        text.number("store_cache_size_bytes", cache.memory_bytes);
-        text.number("blockcache_hits", cache.memory_hits + cache.disk_hits);
-        text.number("blockcache_miss", cache.misses);
-        text.number("blockcache_hit_bytes", cache.hit_bytes);
-        text.number("blockcache_writes", cache.writes);
-        text.number("blockcache_write_bytes", cache.write_bytes);
-        text.number("blockcache_drops", cache.drops);
-        text.number("blockcache_evicts", cache.evicts);
-        text.number("blockcache_blocks", cache.disk_blocks);
-        text.number("blockcache_bytes", cache.disk_bytes);
-        let name = "object_request_durations_histogram_seconds";
-        text.times(&format!("{name}_GET"), counts.get);
-        text.times(&format!("{name}_PUT"), counts.put);
-        text.times(&format!("{name}_DELETE"), counts.delete);
-        text.number("object_request_data_bytes_GET", counts.get_bytes);
-        text.number("object_request_data_bytes_PUT", counts.put_bytes);
-        text.number("object_request_errors", counts.errors);
-        text.number("object_request_uploading", counts.uploading);
+        let help = "Bytes of written data in memory.";
+        report.gauge("used_buffer_size_bytes", help, counts.buffer_bytes);
+        blocks(report, &counts.cache);
+        let method = |name: &str, value| (name.to_owned(), value);
+        report.spreads(
+            "object_request_durations_histogram_seconds",
+            "Times of requests to the object store.",
+            &OBJECTS,
+            "method",
+            [method("GET", counts.get), method("PUT", counts.put), method("DELETE", counts.delete)],
+        );
+        let bytes = |name: &str, value| (name.to_owned(), value);
+        report.counters(
+            "object_request_data_bytes",
+            "Bytes fetched and stored, as they are stored.",
+            "method",
+            [bytes("GET", counts.get_bytes), bytes("PUT", counts.put_bytes)],
+        );
+        let help = "Requests to the object store that failed in the end.";
+        report.counter("object_request_errors", help, counts.errors);
+        report.gauge("object_request_uploading", "Blocks being stored.", counts.uploading);
     }
 }
 
-fn operations(text: &mut Text, sums: &Sums) {
+fn blocks(report: &mut Report, cache: &CacheStats) {
+    let hits = cache.memory_hits + cache.disk_hits;
+    report.gauge("store_cache_size_bytes", "Bytes of blocks in memory.", cache.memory_bytes);
+    report.counter("blockcache_hits", "Reads that the block cache answered.", hits);
+    report.counter("blockcache_miss", "Reads that it did not answer.", cache.misses);
+    report.counter("blockcache_hit_bytes", "Bytes that it answered.", cache.hit_bytes);
+    report.counter("blockcache_writes", "Blocks written to its disks.", cache.writes);
+    report.counter("blockcache_write_bytes", "Bytes of these.", cache.write_bytes);
+    report.counter("blockcache_drops", "Blocks that were not written.", cache.drops);
+    report.counter("blockcache_evicts", "Blocks that made room or expired.", cache.evicts);
+    report.gauge("blockcache_blocks", "Blocks on its disks.", cache.disk_blocks);
+    report.gauge("blockcache_bytes", "Bytes of these.", cache.disk_bytes);
+}
+
+fn operations(report: &mut Report, sums: Sums) {
     let all: Sum = sums.operations.iter().copied().sum();
-    text.times("fuse_ops_durations_histogram_seconds", all);
-    for (name, sum) in NAMES.iter().zip(&sums.operations).filter(|(_, sum)| sum.count > 0) {
-        text.number(&format!("fuse_ops_total_{name}"), sum.count);
-        text.seconds(&format!("fuse_ops_durations_seconds_{name}"), sum.total);
-    }
-    for (number, count) in sums.errors.iter().enumerate().filter(|(_, count)| **count > 0) {
+    let name = "fuse_ops_durations_histogram_seconds";
+    report.spread(name, "Times of all operations.", &OPERATIONS, all, sums.times);
+    let done = || NAMES.iter().zip(&sums.operations).filter(|(_, sum)| sum.count > 0);
+    let counts = done().map(|(name, sum)| ((*name).to_owned(), sum.count));
+    report.counters("fuse_ops_total", "Operations.", "method", counts);
+    let times = done().map(|(name, sum)| ((*name).to_owned(), sum.total));
+    let name = "fuse_ops_durations_seconds";
+    report.counters_ns(name, "Times of operations, added up.", "method", times);
+    let errors = sums.errors.iter().enumerate().filter(|(_, count)| **count > 0);
+    let named = |(number, count): (usize, &u64)| {
         let known = ERRORS.iter().find(|(errno, _)| usize::try_from(*errno) == Ok(number));
-        let name = known.map_or_else(|| number.to_string(), |(_, name)| (*name).to_owned());
-        text.number(&format!("fuse_ops_io_errors_{name}"), *count);
-    }
-    text.amounts("fuse_read_size_bytes", sums.read_bytes);
-    text.amounts("fuse_written_size_bytes", sums.written_bytes);
+        (known.map_or_else(|| number.to_string(), |(_, name)| (*name).to_owned()), *count)
+    };
+    let help = "Operations that ended with an error.";
+    report.counters("fuse_ops_io_errors", help, "errno", errors.map(named));
+    let help = "Bytes of each read.";
+    report.spread("fuse_read_size_bytes", help, &SIZES, sums.read_bytes, sums.read_sizes);
+    let help = "Bytes of each write.";
+    report.spread("fuse_written_size_bytes", help, &SIZES, sums.written_bytes, sums.written_sizes);
 }
 
-fn volume(text: &mut Text, usage: Usage) {
-    text.number("used_space", usage.space);
-    text.number("used_inodes", usage.inodes);
-    text.number("total_space", usage.total_bytes());
-    text.number("total_inodes", usage.inodes.saturating_add(usage.free_inodes()));
+fn volume(report: &mut Report, usage: Usage) {
+    report.gauge("used_space", "Bytes that the volume uses.", usage.space);
+    report.gauge("used_inodes", "Inodes that it uses.", usage.inodes);
+    report.gauge("total_space", "Bytes that it may have.", usage.total_bytes());
+    let inodes = usage.inodes.saturating_add(usage.free_inodes());
+    report.gauge("total_inodes", "Inodes that it may have.", inodes);
 }
 
 /// Memory of this process that is not swapped out.

@@ -136,10 +136,6 @@ impl Engine for Counting {
         self.engine.add_acl_rule(rule)
     }
 
-    fn has_dir_quotas(&self) -> Local<'_, Result<bool, EngineError>> {
-        self.engine.has_dir_quotas()
-    }
-
     fn describe(&self) -> Local<'_, Result<Description, EngineError>> {
         self.engine.describe()
     }
@@ -170,7 +166,8 @@ impl Volume {
             mutations: Rc::clone(&self.mutations),
             rivals: Rc::clone(&self.rivals),
         };
-        let shared = MetaShared::new(Ino::ROOT, false, self.trash_days, Rules::default());
+        let rules = Rules { dir_quotas: true, ..Rules::default() };
+        let shared = MetaShared::new(Ino::ROOT, false, self.trash_days, rules);
         Meta::new(Rc::new(engine), shared)
     }
 
@@ -180,7 +177,7 @@ impl Volume {
     }
 
     /// Round trips of what is done.
-    async fn trips<T>(&self, done: impl Future<Output = Result<T, MetaError>>) -> usize {
+    pub(super) async fn trips<T>(&self, done: impl Future<Output = Result<T, MetaError>>) -> usize {
         self.counts(done).await.0
     }
 
@@ -196,11 +193,11 @@ impl Volume {
     }
 }
 
-async fn dir(meta: &Meta, parent: Ino, name: &[u8]) -> Ino {
+pub(super) async fn dir(meta: &Meta, parent: Ino, name: &[u8]) -> Ino {
     meta.create(parent, name, &new(FileType::Dir), ROOT).await.unwrap().ino
 }
 
-async fn file(meta: &Meta, parent: Ino, name: &[u8]) -> Ino {
+pub(super) async fn file(meta: &Meta, parent: Ino, name: &[u8]) -> Ino {
     meta.create(parent, name, &new(FileType::File), ROOT).await.unwrap().ino
 }
 

@@ -77,7 +77,8 @@ impl Maker {
             nlink: self.of(&[0, 1, 2, u32::MAX]),
             length: self.length(),
             rdev: self.below(2) as u32,
-            parent: if self.one_in(4) { Ino(0) } else { self.ino() },
+            // Never none: who names it then is told by changes that are not made here.
+            parent: self.ino(),
             access_acl: self.of(&[0, 0, 7]),
             default_acl: self.of(&[0, 0, 8]),
             tier: self.of(&[0, 0, 2]),
@@ -124,6 +125,7 @@ impl Maker {
             NodeField::Length(seen.length),
             NodeField::Parent(seen.parent),
             NodeField::Acl(seen.access_acl, seen.default_acl),
+            NodeField::Tier(seen.tier),
         ];
         all.into_iter().filter(|_| self.one_in(2)).collect()
     }
