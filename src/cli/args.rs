@@ -24,7 +24,7 @@ const URL_HELP: &str = "sqlite3://PATH, redis://[USER:PASSWORD@]HOST:PORT/DB, \
      redis://[USER:PASSWORD@]MASTER,SENTINEL:PORT,SENTINEL/DB, \
      redis://[USER:PASSWORD@]NODE:PORT,NODE:PORT/N for a Cluster, rediss:// for TLS, unix://SOCKET?db=N \
      or memory://NAME; \
-     the password is better kept in META_PASSWORD or META_PASSWORD_FILE, that of Sentinels in SENTINEL_PASSWORD";
+     the password is better kept in REDIS_PASSWORD, META_PASSWORD or META_PASSWORD_FILE, that of Sentinels in SENTINEL_PASSWORD";
 
 /// A fast and trustworthy client for JuiceFS volumes.
 #[derive(Debug, Parser)]

@@ -111,7 +111,7 @@ async fn beat_once(meta: &Meta, duties: &Duties, info: &str) {
         tracing::warn!(%error, "no heartbeat this time");
     }
     if let Err(error) = setting::obey(meta).await {
-        tracing::warn!(%error, "changes of the setting are not seen this time");
+        tracing::warn!(%error, "what the setting says now is not obeyed");
     }
     if let Err(error) = meta.load_quotas().await {
         tracing::warn!(%error, "quotas that others set are not seen this time");

@@ -59,6 +59,8 @@ pub(super) struct Link {
     /// One at a time connects; the others wait at the gate.
     connecting: Cell<bool>,
     gate: Gate,
+    /// Why there is no connection, as the log has it.
+    told: RefCell<Option<String>>,
     requests: Arc<Permits>,
 }
 
@@ -83,6 +85,10 @@ impl Pauses {
         Self { next: patience.pause_min, last: patience.pause_max }
     }
 
+    fn are_long(&self) -> bool {
+        self.next == self.last
+    }
+
     async fn pause(&mut self) {
         sleep(self.next).await;
         self.next = (self.next * 2).min(self.last);
@@ -98,6 +104,7 @@ impl Link {
             run: RefCell::new("".into()),
             connecting: Cell::new(false),
             gate: Gate::default(),
+            told: RefCell::default(),
             requests: Permits::new(REDIS_REQUESTS_MAX),
         }
     }
@@ -130,7 +137,12 @@ impl Link {
                     replies.truncate(asked.replies);
                     return Ok(replies);
                 }
-                Next::Again => pauses.pause().await,
+                Next::Again => {
+                    if pauses.are_long() {
+                        self.tell_of_waiting("the Cluster moves the volume to another node");
+                    }
+                    pauses.pause().await;
+                }
                 Next::Load => self.load_scripts(&wire).await?,
                 Next::Wait => {
                     wire.close();
@@ -192,27 +204,42 @@ impl Link {
                     *self.run.borrow_mut() = run;
                     self.shared.reached.store(true, Ordering::Release);
                     *self.wire.borrow_mut() = Some(Rc::clone(&wire));
+                    if self.told.take().is_some() {
+                        tracing::info!("there is a connection to Redis again");
+                    }
                     return Ok(wire);
                 }
-                Err(Failed::Passing(reason)) => {
-                    let late = u128::from(monotonic_ns() - began_ns) > FIRST_PATIENCE.as_nanos();
-                    if late && !self.shared.reached.load(Ordering::Acquire) {
-                        return Err(self.unreachable(&reason));
-                    }
-                }
-                Err(Failed::Absent(reason)) => {
-                    if !self.shared.reached.load(Ordering::Acquire) {
-                        return Err(self.unreachable(&reason));
-                    }
-                }
-                Err(Failed::Unfit(error)) => {
-                    if !self.shared.reached.load(Ordering::Acquire) {
-                        return Err(error);
-                    }
-                }
-                Err(Failed::Refused(error)) => return Err(error),
+                Err(failed) => self.wait_out(failed, began_ns)?,
             }
             pauses.pause().await;
+        }
+    }
+
+    /// Why there was no connection is told, or else it is tried again and the log tells: everything
+    /// waits, and somebody may look there for a reason.
+    fn wait_out(&self, failed: Failed, began_ns: u64) -> Result<(), EngineError> {
+        let is_first = !self.shared.reached.load(Ordering::Acquire);
+        let late = u128::from(monotonic_ns() - began_ns) > FIRST_PATIENCE.as_nanos();
+        let reason = match failed {
+            Failed::Refused(error) => return Err(error),
+            Failed::Unfit(error) if is_first => return Err(error),
+            Failed::Absent(reason) if is_first => return Err(self.unreachable(&reason)),
+            Failed::Passing(reason) if is_first && late => return Err(self.unreachable(&reason)),
+            Failed::Unfit(error) => error.to_string(),
+            Failed::Absent(reason) | Failed::Passing(reason) => reason,
+        };
+        if !is_first {
+            self.tell_of_waiting(&reason);
+        }
+        Ok(())
+    }
+
+    /// The log tells of each reason once, until there is a new connection.
+    fn tell_of_waiting(&self, reason: &str) {
+        if self.told.borrow().as_deref() != Some(reason) {
+            let place = &self.shared.target.place;
+            tracing::warn!(reason, "Redis at {place} does not serve now: what needs it waits");
+            self.told.replace(Some(reason.to_owned()));
         }
     }
 
