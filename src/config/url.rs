@@ -156,6 +156,7 @@ mod tests {
         assert_eq!(split("redis://host:6379/1"), None);
         let sentinels = parts("rediss://me@mine,a:1,b/2?db=3", "pw");
         assert_eq!(split("rediss://me:pw@mine,a:1,b/2?db=3"), sentinels);
+        assert_eq!(split("redis://:pw@a:1,b:2/2"), parts("redis://@a:1,b:2/2", "pw"));
         assert_eq!(split("redis://:a%40b%25%zz@h/1"), parts("redis://@h/1", "a@b%%zz"));
         assert_eq!(split("unix:///tmp/a:b@c.sock"), None);
         assert_eq!(split("unix://me:pw@/tmp/a:b@c.sock"), parts("unix://me@/tmp/a:b@c.sock", "pw"));

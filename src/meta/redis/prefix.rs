@@ -4,6 +4,8 @@
 //! Owns where the names stand in what is asked. Elsewhere keys have their plain names; scripts find the
 //! prefix in the first key that is declared to them.
 
+use std::borrow::Cow;
+
 use super::words::Asked;
 
 /// A key that never exists. While a slot moves, Redis sends away whoever declares a key that is not
@@ -45,7 +47,7 @@ impl Prefix {
         let (mut all, mut unbound) = (Asked::default(), false);
         for words in asked.commands() {
             unbound |= matches!(words[0], b"SCAN" | b"DBSIZE");
-            all.add(&self.command(&words).iter().map(Vec::as_slice).collect::<Vec<_>>());
+            all.add(&self.command(&words).iter().map(|word| &**word).collect::<Vec<_>>());
         }
         if unbound {
             // They name no key: a node without the slot answers, too.
@@ -54,7 +56,7 @@ impl Prefix {
         all
     }
 
-    fn command(&self, words: &[&[u8]]) -> Vec<Vec<u8>> {
+    fn command<'a>(&self, words: &[&'a [u8]]) -> Vec<Cow<'a, [u8]>> {
         let keys = match words[0] {
             b"MULTI" | b"EXEC" | b"INFO" | b"CONFIG" | b"DBSIZE" => 0..0,
             b"MGET" => 1..words.len(),
@@ -63,20 +65,21 @@ impl Prefix {
             b"EVALSHA" => return self.script(words),
             _ => 1..2,
         };
-        let named = |(at, word): (usize, &&[u8])| {
-            if keys.contains(&at) { self.named(word) } else { word.to_vec() }
+        let named = |(at, word): (usize, &&'a [u8])| {
+            if keys.contains(&at) { self.named(word).into() } else { Cow::Borrowed(*word) }
         };
         words.iter().enumerate().map(named).collect()
     }
 
-    fn script(&self, words: &[&[u8]]) -> Vec<Vec<u8>> {
+    fn script<'a>(&self, words: &[&'a [u8]]) -> Vec<Cow<'a, [u8]>> {
         let count = std::str::from_utf8(words[2]).ok().and_then(|count| count.parse().ok());
         let count: usize = count.expect("the number of keys is one");
         let (keys, rest) = words[3..].split_at(count);
-        let mut all = vec![words[0].to_vec(), words[1].to_vec(), (count + 1).to_string().into()];
-        all.extend(keys.iter().map(|key| self.named(key)));
-        all.push(self.named(NONE.as_bytes()));
-        all.extend(rest.iter().map(|word| word.to_vec()));
+        let count = (count + 1).to_string().into_bytes();
+        let mut all = vec![Cow::Borrowed(words[0]), words[1].into(), count.into()];
+        all.extend(keys.iter().map(|key| Cow::Owned(self.named(key))));
+        all.push(self.named(NONE.as_bytes()).into());
+        all.extend(rest.iter().map(|word| Cow::Borrowed(*word)));
         all
     }
 }
