@@ -227,7 +227,7 @@ fn a_scan_does_not_go_on_at_another_node() {
     let cluster = Cluster::start();
     block_on(async {
         let engine = cluster.engine(1);
-        let nodes = (1..1000).map(|number| Mutation::PutNode(Ino(number), file())).collect();
+        let nodes = (1..5000).map(|number| Mutation::PutNode(Ino(number), file())).collect();
         engine.commit(changes(nodes)).await.unwrap();
         let table = crate::meta::scan::Table::Nodes;
         let first = engine.scan(table, 0, 10).await.unwrap();
@@ -243,7 +243,7 @@ fn a_scan_does_not_go_on_at_another_node() {
             let page = engine.scan(table, at, 10).await.unwrap();
             (from, count) = (page.next, count + page.rows.len());
         }
-        assert_eq!(count, 999);
+        assert_eq!(count, 4999);
     });
 }
 
