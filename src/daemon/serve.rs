@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::engine::Engines;
 use super::failure::Failure;
-use super::jobs::{self, Duties, Floors};
+use super::jobs::{self, BackupPlan, Duties, Floors};
 use super::scrape;
 use super::shown::config_text;
 use super::store::{Stores, device_of};
@@ -73,6 +73,8 @@ pub struct ServePlan {
     pub metrics: Option<String>,
     /// What the session does; `None` on read-only mounts, which have no session.
     pub duties: Option<Duties>,
+    /// Backups of metadata, if it makes any.
+    pub backup: Option<BackupPlan>,
 }
 
 /// What the cores of a mount share.
@@ -153,6 +155,8 @@ impl Server {
         let (meta, data) = self.floors();
         if number == 0 {
             uring::spawn(Rc::clone(&data).tick());
+            let (backup, duties) = (self.plan.backup, self.plan.duties.as_ref());
+            jobs::back_up(backup, duties, self.engines.engine(), || self.stores.store());
         }
         let watch = self.plan.vfs.watch && number == 0;
         let (shared, config) = (Arc::clone(&self.vfs), self.plan.vfs.clone());

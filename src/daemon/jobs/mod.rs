@@ -2,9 +2,11 @@
 //!
 //! Owns their pace: each duty is a task of the first core, so that none keeps the heartbeat
 //! waiting; of many clients one wins a turn of it, and a turn has an end. What is done in a turn is
-//! `sessions`' and `hourly`'s.
+//! `sessions`' and `hourly`'s; backups of metadata are `backup`'s.
 
+mod backup;
 mod hourly;
+mod rotation;
 mod sessions;
 mod setting;
 
@@ -20,6 +22,7 @@ use crate::stdx::{Chance, monotonic_ns};
 use crate::uring;
 use crate::vfs::Vfs;
 
+pub use backup::{BackupPlan, begin as back_up};
 pub use sessions::remove_data;
 
 /// Part of a period after which a job is due again, as with the real client.
