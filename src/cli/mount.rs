@@ -85,21 +85,20 @@ fn serve(
         bucket: asked.store.bucket.as_deref(),
         storage_class: asked.store.storage_class.as_deref(),
     };
-    let stores = volume.stores(&here, store_policy(&asked.store, &volume))?;
+    let stores = volume.stores(&here, store_policy(&asked.store))?;
     if asked.store.check_storage {
         check_storage(&stores)?;
     }
     mount(volume, stores, plan, &signals, readiness)
 }
 
-fn store_policy(asked: &StoreArgs, volume: &Volume) -> StorePolicy {
-    let (up, down) = volume.setting.rates_mbps();
+fn store_policy(asked: &StoreArgs) -> StorePolicy {
     StorePolicy {
         get_timeout: asked.get_timeout,
         put_timeout: asked.put_timeout,
         retries: asked.io_retries,
-        upload_mbps: asked.upload_limit.unwrap_or(up),
-        download_mbps: asked.download_limit.unwrap_or(down),
+        upload_mbps: asked.upload_limit,
+        download_mbps: asked.download_limit,
     }
 }
 
