@@ -26,10 +26,17 @@ class Node(Redis):
 
     def die(self):
         """Not before its replica has what it answered: replication is asynchronous, and its last instant would be lost."""
-        self.call("CLIENT", "PAUSE", "60000", "ALL")
-        time.sleep(0.1)
+        self.call("CLIENT", "PAUSE", "60000", "WRITE")
+        await_(self._is_followed, 20, "the replica does not catch up")
         self.end()
         os.unlink(self.socket)
+
+
+    def _is_followed(self):
+        """Whether some replica has all there is."""
+        lines = dict(line.split(":", 1) for line in self.call("INFO", "replication").split() if ":" in line)
+        return any("state=online,offset=%s," % lines["master_repl_offset"] in value
+                   for name, value in lines.items() if name.startswith("slave"))
 
 
 class Watch:

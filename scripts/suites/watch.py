@@ -8,7 +8,7 @@ import time
 from .rig import check
 
 MINUTE = ("--attr-cache", "60s", "--entry-cache", "60s", "--dir-entry-cache", "60s", "--negative-entry-cache", "60s", "--open-cache", "60s")
-SOON, SECOND, ROUNDS = 0.1, 1.3, 200
+SOON, SECOND, ROUNDS = 0.5, 1.3, 200
 
 
 def _redis(rig, *words):

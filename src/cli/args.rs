@@ -22,7 +22,7 @@ pub const SESSION_TOKEN_ENV: &str = "JFS_URING_SESSION_TOKEN";
 
 const URL_HELP: &str = "sqlite3://PATH, redis://[USER:PASSWORD@]HOST:PORT/DB, \
      redis://[USER:PASSWORD@]MASTER,SENTINEL:PORT,SENTINEL/DB, rediss:// for TLS, unix://SOCKET?db=N or memory://NAME; \
-     the password is better kept in META_PASSWORD or META_PASSWORD_FILE, that of Sentinels in SENTINEL_PASSWORD";
+     the password is better kept in REDIS_PASSWORD, META_PASSWORD or META_PASSWORD_FILE, that of Sentinels in SENTINEL_PASSWORD";
 
 /// A fast and trustworthy client for JuiceFS volumes.
 #[derive(Debug, Parser)]

@@ -57,10 +57,15 @@ fn split(words: &[OsString]) -> (Vec<OsString>, Vec<(&'static str, String)>) {
             }
             continue;
         }
-        match split_password(text) {
+        // `--meta=URL` is one word.
+        let (before, url) = match text.split_once('=') {
+            Some((_, url)) if text.starts_with("--") => text.split_at(text.len() - url.len()),
+            _ => ("", text),
+        };
+        match split_password(url) {
             Some((url, password)) => {
                 found.push((PASSWORD, password));
-                kept.push(url.into());
+                kept.push(format!("{before}{url}").into());
             }
             None => kept.push(word.clone()),
         }
@@ -86,6 +91,9 @@ mod tests {
         let wanted = [(SECRET_KEY_ENV, "S"), (SESSION_TOKEN_ENV, "T=x"), (PASSWORD, "p")];
         assert_eq!(found, wanted.map(|(name, value)| (name, value.to_owned())));
         assert_eq!(parts("j format --secret-key"), ("j format --secret-key".to_owned(), vec![]));
+        let (kept, found) = parts("j info --meta=redis://u:p@h/1 /f");
+        assert_eq!(kept, "j info --meta=redis://u@h/1 /f");
+        assert_eq!(found, [(PASSWORD, "p".to_owned())]);
         let (kept, found) = parts("j mount --secret-key S a b");
         assert_eq!((kept.as_str(), found.len()), ("j mount --secret-key S a b", 0));
     }

@@ -458,7 +458,7 @@ mod tests {
 
         let kept = FormatPlan { no_update: true, ..plan("second", &bucket) };
         assert!(format(&url, &kept).unwrap_err().text.contains("first"));
-        let far = FormatPlan { storage: Some("gs".to_owned()), ..plan("first", &bucket) };
+        let far = FormatPlan { storage: Some("swift".to_owned()), ..plan("first", &bucket) };
         let refused = format(&url, &far).unwrap_err();
         assert_eq!(refused.code, 3);
         assert!(refused.text.contains("not supported yet"), "{refused}");

@@ -134,7 +134,7 @@ pub fn info_from_volume(
     plan: InfoPlan,
 ) -> Result<Value, Failure> {
     let setting = &volume.setting;
-    setting.check(false)?;
+    setting.check(true)?;
     let layout = Layout::new(setting.block_size_kib(), setting.hash_prefix());
     uring::block_on(async {
         let shared = MetaShared::new(Ino::ROOT, true, 0, volume.rules());

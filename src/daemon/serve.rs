@@ -170,7 +170,9 @@ impl Server {
         if watch {
             uring::spawn(Rc::clone(&vfs).watch());
         }
-        if let Some(listener) = self.scrapes.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let door =
+            self.scrapes.lock().unwrap_or_else(PoisonError::into_inner).take_if(|_| number == 0);
+        if let Some(listener) = door {
             uring::spawn(scrape::serve(listener, Rc::clone(&vfs), self.labels.clone()));
         }
         if let Some(duties) = self.plan.duties.as_ref().filter(|_| number == 0) {

@@ -112,7 +112,7 @@ impl Data {
 
     /// Remove blocks that never became visible; what fails stays for garbage collection.
     pub(super) fn remove_later(self: &Rc<Self>, keys: Vec<BlockKey>) {
-        if keys.is_empty() {
+        if keys.is_empty() || self.shared.config.deletes == 0 {
             return;
         }
         let data = Rc::clone(self);

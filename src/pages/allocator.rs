@@ -16,7 +16,8 @@ fn is_large(layout: Layout) -> bool {
 }
 
 // SAFETY: each layout is for one of two allocators, always the same one. A mapping is as large as
-// asked and aligned to more than asked; it is used by nobody else until it is given back.
+// asked and aligned to more than asked; it is used by nobody else until it is given back. Nothing
+// below panics: what the kernel refuses is null here, and a place lost in `Region`.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if is_large(layout) {

@@ -125,9 +125,14 @@ impl Drop for Region {
         if self.len == 0 {
             return;
         }
+        let start = self.start.as_ptr().cast();
         // SAFETY: the mapping is ours and nothing borrows from it any more.
-        let unmapped = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
-        assert!(unmapped.is_ok(), "a mapping can be unmapped");
+        if unsafe { munmap(start, self.len) }.is_err() {
+            // It would leave a hole, and the process has as many mappings as it may (`max_map_count`).
+            // The place is lost then, not the memory; nothing may panic below an allocator.
+            // SAFETY: as above.
+            let _ = unsafe { madvise(start, self.len, Advice::LinuxDontNeed) };
+        }
     }
 }
 

@@ -20,8 +20,10 @@ use crate::uring;
 
 /// What is kept while changes may be missed, at most.
 const SHORT_NS: u64 = 1_000_000_000;
-/// Pause between two tries to hear of changes.
+/// Pauses between tries to hear of changes grow from here ...
 const PAUSE: Duration = Duration::from_millis(200);
+/// ... to here.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// After names were looked at, nothing is for so long for each: ten times what they cost an engine, so that
 /// little of its time goes into it, however many names a directory has and however fast it changes.
 const REST_PER_NAME: Duration = Duration::from_micros(2);
@@ -33,16 +35,19 @@ impl Vfs {
     pub async fn watch(self: Rc<Self>) {
         uring::spawn(Rc::clone(&self).tell_nodes());
         uring::spawn(Rc::clone(&self).tell_names());
+        let (mut is_told, mut pause) = (false, PAUSE);
         loop {
             let vfs = Rc::clone(&self);
             let reason = self.meta.watch(Rc::new(move |heard| vfs.hear(heard))).await;
             if self.shared.watched.stands() {
+                (is_told, pause) = (false, PAUSE);
+            }
+            if !std::mem::replace(&mut is_told, true) {
                 tracing::warn!(%reason, "changes are not heard of: caches live for a second at most");
-            } else {
-                tracing::debug!(%reason, "changes are still not heard of");
             }
             self.lose().await;
-            uring::sleep(PAUSE).await;
+            uring::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
@@ -53,6 +58,7 @@ impl Vfs {
             Heard::Began => {
                 // What was fetched before may be older than what is heard from now on.
                 shared.changes.forget();
+                shared.inodes.each(|inode| inode.forget_told());
                 shared.watched.begin();
                 tracing::info!("changes of other clients are heard of");
             }

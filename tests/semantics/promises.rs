@@ -100,6 +100,21 @@ fn a_full_volume_takes_no_new_files_and_grows_none() {
 }
 
 #[test]
+fn what_is_in_a_full_volume_can_go_to_the_trash() {
+    uring::block_on(async {
+        let mut volume = Volume::format(1).await;
+        (volume.rules.capacity, volume.rules.inode_limit) = (2 * 4096, 2);
+        let m = volume.mount(VfsConfig::default()).await;
+        m.put(Ino::ROOT, b"f", b"x").await;
+        m.mkdir(Ino::ROOT, b"d").await;
+        let mkdir = Op::Mkdir { dir: Ino::ROOT, name: (*b"e").into(), mode: 0o755, umask: 0 };
+        assert_eq!(m.errno(mkdir).await, libc::ENOSPC);
+        m.unlink(Ino::ROOT, b"f").await;
+        assert_eq!(m.meta.list(Ino::TRASH, false).await.unwrap().len(), 1, "an hour of the trash");
+    });
+}
+
+#[test]
 fn writing_beyond_the_limit_is_refused() {
     uring::block_on(async {
         let mut volume = Volume::format(0).await;

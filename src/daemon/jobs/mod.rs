@@ -101,7 +101,7 @@ pub fn begin(floors: &Floors, duties: &Duties, info: String) {
     }
 }
 
-/// Say forever that this client lives, and look at the quotas.
+/// Say forever that this client lives.
 async fn beat(meta: Rc<Meta>, duties: Duties, info: String) {
     loop {
         uring::sleep(duties.heartbeat).await;
@@ -112,9 +112,6 @@ async fn beat(meta: Rc<Meta>, duties: Duties, info: String) {
 async fn beat_once(meta: &Meta, duties: &Duties, info: &str) {
     if let Err(error) = meta.heartbeat(info.to_owned(), duties.lifetime_s()).await {
         tracing::warn!(%error, "no heartbeat this time");
-    }
-    if let Err(error) = meta.load_quotas().await {
-        tracing::warn!(%error, "quotas that others set are not seen this time");
     }
 }
 

@@ -1,9 +1,9 @@
 //! What of the volume's setting is obeyed anew while it is mounted.
 //!
-//! Owns which keys these are: the limits of the volume, the days of its trash, rates of bytes; and what a
-//! mount does that may not go on as it began: on another volume it ends at once, and where a change
-//! would be written as this client cannot, it takes none any more. All other keys are those of the mount's
-//! beginning.
+//! Owns which keys these are: the limits of the volume, whose quotas hold, the days of its trash, rates
+//! of bytes; and what a mount does that may not go on as it began: on another volume it ends at once,
+//! and where a change would be written as this client cannot, it takes none any more. All other keys are
+//! those of the mount's beginning.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,6 +14,7 @@ use super::hourly::Obstacle;
 use crate::config::{Refusal, Setting};
 use crate::daemon::process;
 use crate::daemon::store::Stores;
+use crate::daemon::volume::rules_of;
 use crate::meta::{Meta, MetaError};
 use crate::stdx::Chance;
 use crate::uring;
@@ -48,7 +49,7 @@ impl Mounted {
     }
 }
 
-/// Look at the setting with each heartbeat, forever.
+/// Look at the setting, and at the quotas, with each heartbeat, forever.
 pub async fn follow(meta: Rc<Meta>, mounted: Mounted, heartbeat: Option<Duration>) {
     let pace = heartbeat.filter(|pace| !pace.is_zero()).unwrap_or(PACE);
     let mut chance = Chance::from_system();
@@ -57,7 +58,11 @@ pub async fn follow(meta: Rc<Meta>, mounted: Mounted, heartbeat: Option<Duration
         match look(&meta, &mounted).await {
             Ok(()) => {}
             Err(Obstacle::Gone(text)) => process::give_up(&text),
-            Err(error) => tracing::warn!(%error, "changes of the setting are not seen this time"),
+            Err(error) => tracing::warn!(%error, "what the setting says now is not obeyed"),
+        }
+        // Whose quotas hold is the setting's word.
+        if let Err(error) = meta.load_quotas().await {
+            tracing::warn!(%error, "quotas that others set are not seen this time");
         }
     }
 }
@@ -100,11 +105,15 @@ pub(super) async fn look(meta: &Meta, mounted: &Mounted) -> Result<(), Obstacle>
     Ok(())
 }
 
-/// Read the setting and obey its limits and days; it may have been changed since.
+/// Read the setting and obey its limits, quotas and days; it may have been changed since.
+///
+/// # Errors
+/// Also where it is one that this client may not write with.
 pub(super) async fn obey(meta: &Meta) -> Result<Setting, Obstacle> {
     let stored = meta.engine().load_setting().await.map_err(MetaError::from)?;
     let setting = parsed(&stored.unwrap_or_default())?;
     apply(meta, &setting);
+    setting.check(false).map_err(|refusal| Obstacle::Setting(refusal.to_string()))?;
     Ok(setting)
 }
 
@@ -114,5 +123,5 @@ fn parsed(text: &str) -> Result<Setting, Obstacle> {
 
 fn apply(meta: &Meta, setting: &Setting) {
     meta.set_trash_days(setting.trash_days());
-    meta.set_limits(setting.capacity(), setting.inodes());
+    meta.set_limits(&rules_of(setting));
 }

@@ -14,7 +14,7 @@ use crate::data::{DataConfig, DataShared};
 use crate::meta::redis::tests::server::TestServer;
 use crate::meta::sqlite::SqliteFile;
 use crate::meta::{
-    Commit, Counter, Key, MetaError, MetaShared, Mutation, NewNode, Rules, Value, Who,
+    Commit, Counter, Holder, Key, MetaError, MetaShared, Mutation, NewNode, Rules, Value, Who,
 };
 use crate::object::{FileStore, Layout, Prefixed, Store};
 use crate::pages::Pool;
@@ -438,6 +438,17 @@ fn limits_and_days_are_obeyed_while_the_volume_is_mounted() {
             make(b"c").await.unwrap();
             meta.unlink(Ino::ROOT, b"a", who, &|_| false).await.unwrap();
             assert_eq!(meta.list(Ino::TRASH, false).await.unwrap().len(), 1, "it is in the trash");
+            // As `juicefs quota set --uid` does it.
+            setting.set("UserGroupQuota", true);
+            other.store_setting(setting.to_json(), Vec::new()).await.unwrap();
+            setting::obey(&meta).await.unwrap();
+            meta.load_quotas().await.unwrap();
+            make(b"e").await.unwrap();
+            let counted = other.fetch(&[Key::Quota(Holder::User(0))]).await.unwrap();
+            assert!(matches!(&counted[0], Value::Quota(Some(quota)) if quota.used_inodes == 1));
+            setting.set("ChangeLog", true);
+            other.store_setting(setting.to_json(), Vec::new()).await.unwrap();
+            assert!(matches!(setting::obey(&meta).await, Err(hourly::Obstacle::Setting(_))));
             other.store_setting("no setting".into(), Vec::new()).await.unwrap();
             assert!(matches!(setting::obey(&meta).await, Err(hourly::Obstacle::Setting(_))));
             make(b"d").await.unwrap();

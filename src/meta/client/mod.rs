@@ -123,10 +123,11 @@ impl Meta {
         self.shared.trash_days.store(days, Ordering::Release);
     }
 
-    /// The volume's limits from now on, in bytes and inodes; 0 for none.
-    pub fn set_limits(&self, capacity: u64, inode_limit: u64) {
+    /// The volume's limits from now on, and whose quotas hold.
+    pub fn set_limits(&self, now: &Rules) {
         let mut rules = self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        (rules.capacity, rules.inode_limit) = (capacity, inode_limit);
+        (rules.capacity, rules.inode_limit) = (now.capacity, now.inode_limit);
+        (rules.dir_quotas, rules.owner_quotas) = (now.dir_quotas, now.owner_quotas);
     }
 
     /// Take no new changes from now on, or take them again; returns what it was. What was taken before is
@@ -232,7 +233,10 @@ impl Meta {
             let mut guessed = guessed;
             if let Some(watched) = self.shared.quotas.watched() {
                 // In a box, for most volumes have none.
-                guessed |= Box::pin(self.charge(&watched, &mut commit, first)).await?;
+                guessed |= match Box::pin(self.charge(&watched, &mut commit, first)).await {
+                    Err(_) if first => continue,
+                    charged => charged?,
+                };
             }
             // Only these are final; whatever else moved is planned for again.
             let finals: Vec<Option<Errno>> = commit.expects.iter().map(final_refusal).collect();

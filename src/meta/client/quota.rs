@@ -173,8 +173,10 @@ impl<'a> Climb<'a> {
 
     /// What changes for owners and groups, other than by growth.
     async fn owned(&mut self, moves: &Moves, bill: &mut Bill) -> Result<(), MetaError> {
-        for node in &moves.made {
-            bill.changes.extend(owners((node.uid, node.gid), owned(node), true));
+        for (ino, node) in &moves.made {
+            // Nobody is kept from a removal by the hour of the trash that it needs.
+            let needs_room = !ino.is_trash();
+            bill.changes.extend(owners((node.uid, node.gid), owned(node), needs_room));
         }
         let relied = |node: &Attr| {
             vec![NodeField::Uid(node.uid), NodeField::Gid(node.gid), NodeField::Length(node.length)]

@@ -38,15 +38,13 @@ pub(in crate::meta) fn create(
     if parent.mode & 0o2000 != 0 {
         relied.push(NodeField::Gid(parent.gid));
     }
+    // What is removed from a full volume goes into an hour of the trash, which is made for it.
+    let (capacity, inode_limit) =
+        if ino.is_trash() { (0, 0) } else { (rules.capacity, rules.inode_limit) };
     let expects = vec![
         Expect::NodeFields(dir, relied),
         Expect::EntryAbsent(dir, name.into()),
-        Expect::Room {
-            space: 4096,
-            inodes: 1,
-            capacity: rules.capacity,
-            inode_limit: rules.inode_limit,
-        },
+        Expect::Room { space: 4096, inodes: 1, capacity, inode_limit },
     ];
     let mut mutations = vec![
         Mutation::PutNode(ino, node.clone()),

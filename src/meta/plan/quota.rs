@@ -59,7 +59,7 @@ pub(in crate::meta) struct Moves {
     pub files: Vec<(Ino, Growth)>,
     /// Their contents; that they leave one directory for another is among `names`.
     pub trees: Vec<Uprooted>,
-    pub made: Vec<Attr>,
+    pub made: Vec<(Ino, Attr)>,
     pub gone: Vec<Ino>,
     pub given: Vec<Given>,
 }
@@ -83,7 +83,7 @@ impl Moves {
                     let from = parent_before(commit, *dir).filter(|from| from != to);
                     moves.trees.extend(from.map(|from| Uprooted { dir: *dir, from, to: *to }));
                 }
-                Mutation::PutNode(_, attr) => moves.made.push(attr.clone()),
+                Mutation::PutNode(ino, attr) => moves.made.push((*ino, attr.clone())),
                 Mutation::DelNode(ino) => moves.gone.push(*ino),
                 Mutation::Set(ino, set) if set.uid.is_some() || set.gid.is_some() => {
                     moves.given.push(Given { ino: *ino, uid: set.uid, gid: set.gid });

@@ -49,6 +49,8 @@ pub(super) struct Link {
     /// One at a time connects; the others wait at the gate.
     connecting: Cell<bool>,
     gate: Gate,
+    /// Why there is no connection, as the log has it.
+    told: RefCell<Option<String>>,
     requests: Arc<Permits>,
 }
 
@@ -87,6 +89,7 @@ impl Link {
             hashes: RefCell::default(),
             connecting: Cell::new(false),
             gate: Gate::default(),
+            told: RefCell::default(),
             requests: Permits::new(REDIS_REQUESTS_MAX),
         }
     }
@@ -161,28 +164,40 @@ impl Link {
                     *self.hashes.borrow_mut() = Rc::new(hashes);
                     self.shared.reached.store(true, Ordering::Release);
                     *self.wire.borrow_mut() = Some(Rc::clone(&wire));
+                    if self.told.take().is_some() {
+                        tracing::info!("there is a connection to Redis again");
+                    }
                     return Ok(wire);
                 }
-                Err(Failed::Passing(reason)) => {
-                    let late = u128::from(monotonic_ns() - began_ns) > FIRST_PATIENCE.as_nanos();
-                    if late && !self.shared.reached.load(Ordering::Acquire) {
-                        return Err(self.unreachable(&reason));
-                    }
-                }
-                Err(Failed::Absent(reason)) => {
-                    if !self.shared.reached.load(Ordering::Acquire) {
-                        return Err(self.unreachable(&reason));
-                    }
-                }
-                Err(Failed::Unfit(error)) => {
-                    if !self.shared.reached.load(Ordering::Acquire) {
-                        return Err(error);
-                    }
-                }
-                Err(Failed::Refused(error)) => return Err(error),
+                Err(failed) => self.wait_out(failed, began_ns)?,
             }
             pauses.pause().await;
         }
+    }
+
+    /// Why there was no connection is told, or else it is tried again and the log tells: everything
+    /// waits, and somebody may look there for a reason.
+    fn wait_out(&self, failed: Failed, began_ns: u64) -> Result<(), EngineError> {
+        let is_first = !self.shared.reached.load(Ordering::Acquire);
+        let late = u128::from(monotonic_ns() - began_ns) > FIRST_PATIENCE.as_nanos();
+        let reason = match failed {
+            Failed::Refused(error) => return Err(error),
+            Failed::Unfit(error) if is_first => return Err(error),
+            Failed::Absent(reason) if is_first => return Err(self.unreachable(&reason)),
+            Failed::Passing(reason) if is_first && late => return Err(self.unreachable(&reason)),
+            Failed::Unfit(error) => error.to_string(),
+            Failed::Absent(reason) | Failed::Passing(reason) => reason,
+        };
+        let is_news = self.told.borrow().as_ref() != Some(&reason);
+        if is_news && !is_first {
+            tracing::warn!(
+                reason,
+                "no connection to Redis at {}: what needs it waits",
+                self.shared.target.place
+            );
+            self.told.replace(Some(reason));
+        }
+        Ok(())
     }
 
     fn unreachable(&self, reason: &str) -> EngineError {

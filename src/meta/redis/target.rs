@@ -92,6 +92,8 @@ struct Parts {
     place: Place,
     user: Option<String>,
     password: Option<String>,
+    /// Something stands before the host. A password that stood there may have been moved away.
+    enters: bool,
     db: u32,
     options: Options,
     sealed: bool,
@@ -108,6 +110,7 @@ fn parts(url: &str) -> Result<Parts, EngineError> {
     };
     let (entry, place) =
         place.rsplit_once('@').map_or((None, place), |(entry, place)| (Some(entry), place));
+    let enters = entry.is_some();
     let (user, password) = entry.map_or((None, None), credentials);
     let db = options.db.as_deref().unwrap_or(db).trim_matches('/');
     let db = if db.is_empty() { Ok(0) } else { db.parse() };
@@ -117,7 +120,7 @@ fn parts(url: &str) -> Result<Parts, EngineError> {
         "unix" => Place::One(RedisAddress::Unix(decoded(place).into())),
         _ => placed(place)?,
     };
-    Ok(Parts { place, user, password, db, options, sealed: scheme == "rediss" })
+    Ok(Parts { place, user, password, enters, db, options, sealed: scheme == "rediss" })
 }
 
 impl Target {
@@ -126,7 +129,7 @@ impl Target {
     /// # Errors
     /// A URL that cannot be read, with the form it should have; a file of certificates that cannot.
     pub(super) fn parse(url: &str, passwords: Passwords) -> Result<Self, EngineError> {
-        let Parts { place, user, password, db, options, sealed } = parts(url)?;
+        let Parts { place, user, password, db, options, sealed, .. } = parts(url)?;
         Ok(Self {
             place,
             user,
@@ -141,7 +144,7 @@ impl Target {
 /// The command by which a person asks the Redis of a URL, or its first Sentinel, whether it answers;
 /// none for a URL that cannot be read. A password is asked for, not shown.
 pub fn command_to_ask(url: &str) -> Option<String> {
-    let Parts { place, user, password, options, sealed, .. } = parts(url).ok()?;
+    let Parts { place, user, options, sealed, enters, .. } = parts(url).ok()?;
     let given = |flag: &str, value: Option<&str>| {
         value.map_or_else(String::new, |value| format!(" {flag} {value}"))
     };
@@ -165,7 +168,7 @@ pub fn command_to_ask(url: &str) -> Option<String> {
         return Some(words);
     }
     words += &given("--user", user.as_deref());
-    words += if user.is_some() || password.is_some() { " --askpass PING" } else { " PING" };
+    words += if enters { " --askpass PING" } else { " PING" };
     Some(words)
 }
 
@@ -290,6 +293,7 @@ mod tests {
     fn a_person_asks_with_one_command() {
         let asks = |url: &str| command_to_ask(url).unwrap();
         assert_eq!(asks("redis://h/1"), "redis-cli -h h -p 6379 PING");
+        assert_eq!(asks("redis://@h/1"), "redis-cli -h h -p 6379 --askpass PING");
         let socket = asks("unix://:hush@/run/redis.sock?db=3");
         assert_eq!(socket, "redis-cli -s /run/redis.sock --askpass PING");
         assert_eq!(

@@ -180,6 +180,29 @@ fn users_and_groups_are_held_to_what_they_may_own() {
 }
 
 #[test]
+fn the_hour_of_the_trash_keeps_nobody_from_removing() {
+    block_on(async {
+        let volume = Volume::new(1).await;
+        let meta = volume.mount();
+        meta.shared.rules.lock().unwrap().owner_quotas = true;
+        meta.load_quotas().await.unwrap();
+        let d = dir(&meta, Ino::ROOT, b"d").await;
+        let who = Who { uid: 7, gid: 8 };
+        meta.create(d, b"a", &new(FileType::File), who).await.unwrap();
+        for holder in [Holder::User(0), Holder::Group(0)] {
+            let (used_space, used_inodes) = owns(&meta, holder).await;
+            let quota = Quota { max_space: 4096, max_inodes: 1, used_space, used_inodes };
+            let mutations = vec![Mutation::PutQuota(holder, quota)];
+            meta.engine().commit(Commit { mutations, ..Commit::default() }).await.unwrap();
+        }
+        let full = meta.create(d, b"b", &new(FileType::File), ROOT).await;
+        assert_eq!(errno(full), Errno::DQUOT);
+        meta.unlink(d, b"a", ROOT, &|_| false).await.unwrap();
+        assert_eq!(owns(&meta, Holder::User(0)).await, (8192, 2), "it is counted all the same");
+    });
+}
+
+#[test]
 fn where_a_directory_is_now_counts_wherever_it_was_seen() {
     block_on(async {
         let volume = Volume::new(0).await;
