@@ -66,8 +66,8 @@ pub const CHECK_READS_MAX: usize = 16;
 pub const DUMP_BATCH: usize = 64;
 /// Chunks of a file that a dump looks for at a time.
 pub const DUMP_CHUNKS: u32 = 1 << 12;
-/// Bytes of a backup of metadata, compressed: it is in memory whole until it is stored. Of small files with
-/// short names about ten million; a longer one is not made, and the log says so.
+/// Bytes of a backup of metadata, compressed: it is in memory whole until it is stored. A small file
+/// takes 12 to 100 of them, so that five million fit; a longer one is not made, and the log says so.
 pub const BACKUP_BYTES_MAX: usize = 512 << 20;
 /// Longest name of an extended attribute in bytes.
 pub const XATTR_NAME_BYTES_MAX: usize = 255;
