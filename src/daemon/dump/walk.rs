@@ -9,7 +9,8 @@ use std::vec;
 
 use super::{DumpError, form, pause};
 use crate::limits::{DUMP_BATCH, DUMP_CHUNKS};
-use crate::meta::{Engine, Key, Rule, Value};
+use crate::meta::{DirEntry, Engine, Key, Rule, Value};
+use crate::net::side;
 use crate::types::{Attr, CHUNK_BYTES, FileType, Ino, Name, SliceRecord, Time};
 
 /// A name that is still to be written.
@@ -109,12 +110,9 @@ impl<W: Write> Walk<'_, W> {
         self.begin(&entry)?;
         self.out.write_all(b",\"entries\":{")?;
         let listed = self.engine.list(entry.ino, false).await?;
-        let named = listed.into_iter().map(|found| {
-            let (name, ino, kind) = (found.name, found.ino, found.kind);
-            Named { name, ino, kind }
-        });
-        let mut names: Vec<_> = named.collect();
-        names.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        // A directory of many names would hold up the core.
+        let bytes = listed.len() * size_of::<DirEntry>();
+        let names = side::run_sized(bytes, move || in_order(listed)).await;
         pause().await;
         Ok(Level {
             dir: entry.ino,
@@ -237,6 +235,16 @@ impl<W: Write> Walk<'_, W> {
         }
         Ok(())
     }
+}
+
+/// The names of a directory in the order in which they are written.
+fn in_order(listed: Vec<DirEntry>) -> Vec<Named> {
+    let mut names: Vec<_> = listed
+        .into_iter()
+        .map(|DirEntry { name, ino, kind, .. }| Named { name, ino, kind })
+        .collect();
+    names.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    names
 }
 
 /// What was fetched for a name, if its node is there.
