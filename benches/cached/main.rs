@@ -102,7 +102,10 @@ fn read_whole(url: &str, blocks: usize, cache: &Path) -> bool {
 
 fn reader(url: &str, cache: &Path) -> System {
     let cache = cache.display().to_string();
-    let options = ["--transport", "uring", "--memory-cache-size", "0", "--cache-dir", &cache];
+    // A disk that is nearly full will do.
+    let room = ["--free-space-ratio", "0.001"];
+    let near = ["--transport", "uring", "--memory-cache-size", "0", "--cache-dir", &cache];
+    let options = [room.as_slice(), &near].concat();
     System::formatted("cached", url, &options)
 }
 
