@@ -62,6 +62,13 @@ pub const BACKGROUND_FILLS_MAX: usize = 4;
 pub const CHECK_PAGE: usize = 4096;
 /// Objects that a check of a volume reads at a time, each whole.
 pub const CHECK_READS_MAX: usize = 16;
+/// Names of a directory that a dump asks for at a time, with all that belongs to them.
+pub const DUMP_BATCH: usize = 64;
+/// Chunks of a file that a dump looks for at a time.
+pub const DUMP_CHUNKS: u32 = 1 << 12;
+/// Bytes of a backup of metadata, compressed: it is in memory whole until it is stored. A small file
+/// takes 12 to 100 of them, so that five million fit; a longer one is not made, and the log says so.
+pub const BACKUP_BYTES_MAX: usize = 512 << 20;
 /// Longest name of an extended attribute in bytes.
 pub const XATTR_NAME_BYTES_MAX: usize = 255;
 /// Largest value of an extended attribute in bytes.

@@ -114,7 +114,7 @@ impl Census {
             Row::Sustained(_, ino) => {
                 self.sustained.insert(ino);
             }
-            Row::Queued(ino, _) => {
+            Row::Queued(ino, ..) => {
                 self.queued.insert(ino);
             }
             Row::Parent(ino, dir, links) => self.links.entry((ino, dir)).or_default().1 = links,

@@ -484,6 +484,12 @@ pub struct MetaArgs {
     /// Leave cleaning up after dead clients to others.
     #[arg(long, help_heading = META)]
     pub no_bgjob: bool,
+    /// Back up metadata into the bucket at this pace, as JuiceFS's gzipped JSON, one mount of all; 0, the default here, for never (the official client's default is 1h).
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "0s", help_heading = META)]
+    pub backup_meta: Duration,
+    /// Leave the trash out of backups of metadata.
+    #[arg(long, help_heading = META)]
+    pub backup_skip_trash: bool,
     /// When access times move.
     #[arg(long, value_enum, default_value = "noatime", help_heading = META)]
     pub atime_mode: AtimeArg,

@@ -4,14 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::{
-    AtimeArg, CacheArgs, EvictionArg, KernelArgs, MountArgs, StoreArgs, TransportArg, VerifyArg,
+    AtimeArg, CacheArgs, EvictionArg, KernelArgs, MetaArgs, MountArgs, StoreArgs, TransportArg,
+    VerifyArg,
 };
 use super::log;
 use crate::config::MetaUrl;
 use crate::core::allowed_cpus;
 use crate::daemon::{
-    CachePlan, Duties, EndSignals, Failure, Forked, MountPlan, Overrides, Readiness, ServePlan,
-    StorePolicy, Volume, WantedTransport, check_storage, give_back_large_memory, mount,
+    BackupPlan, CachePlan, Duties, EndSignals, Failure, Forked, MountPlan, Overrides, Readiness,
+    ServePlan, StorePolicy, Volume, WantedTransport, check_storage, give_back_large_memory, mount,
     to_background,
 };
 use crate::fuse::WRITE_BYTES_LIMIT;
@@ -23,6 +24,11 @@ use crate::vfs::VfsConfig;
 const BUFFER_BYTES_MIN: u64 = 32 << 20;
 /// Smallest memory that whole blocks pass through: two of the largest size.
 const PASSING_BYTES_MIN: u64 = 32 << 20;
+
+/// Smallest `--backup-meta`.
+const BACKUP_PERIOD_MIN: Duration = Duration::from_secs(300);
+/// The real client's variable that lets tests go below it.
+const BACKUP_UNCHECKED_ENV: &str = "SKIP_BACKUP_META_CHECK";
 
 pub fn run(asked: &MountArgs) -> Result<(), Failure> {
     let url = MetaUrl::parse(&asked.meta_url)?;
@@ -79,21 +85,20 @@ fn serve(
         bucket: asked.store.bucket.as_deref(),
         storage_class: asked.store.storage_class.as_deref(),
     };
-    let stores = volume.stores(&here, store_policy(&asked.store, &volume))?;
+    let stores = volume.stores(&here, store_policy(&asked.store))?;
     if asked.store.check_storage {
         check_storage(&stores)?;
     }
     mount(volume, stores, plan, &signals, readiness)
 }
 
-fn store_policy(asked: &StoreArgs, volume: &Volume) -> StorePolicy {
-    let (up, down) = volume.setting.rates_mbps();
+fn store_policy(asked: &StoreArgs) -> StorePolicy {
     StorePolicy {
         get_timeout: asked.get_timeout,
         put_timeout: asked.put_timeout,
         retries: asked.io_retries,
-        upload_mbps: asked.upload_limit.unwrap_or(up),
-        download_mbps: asked.download_limit.unwrap_or(down),
+        upload_mbps: asked.upload_limit,
+        download_mbps: asked.download_limit,
     }
 }
 
@@ -133,8 +138,20 @@ fn plan(asked: &MountArgs) -> Result<MountPlan, Failure> {
             skip_dir_mtime_ns: nanoseconds(asked.meta.skip_dir_mtime),
             metrics: asked.metrics.clone(),
             duties,
+            backup: backup(&asked.meta)?,
         },
     })
+}
+
+/// As the real client has it, which never backs up oftener unless its tests ask for that.
+fn backup(asked: &MetaArgs) -> Result<Option<BackupPlan>, Failure> {
+    let period = asked.backup_meta;
+    let unchecked = std::env::var_os(BACKUP_UNCHECKED_ENV).is_some_and(|value| value == "true");
+    if !period.is_zero() && period < BACKUP_PERIOD_MIN && !unchecked {
+        return Err(Failure::usage("--backup-meta: at least 5m, or 0 for no backups"));
+    }
+    let plan = BackupPlan { period, skip_trash: asked.backup_skip_trash };
+    Ok((!period.is_zero()).then_some(plan))
 }
 
 /// As the real client clamps it; 0 stays 0.
@@ -342,5 +359,22 @@ mod tests {
         assert!(partial.contains("--memory-cache-size of at least 32M"), "{partial}");
         let pattern = told("--cache-dir /not/there*");
         assert!(pattern.contains("no folder matches --cache-dir /not/there*"), "{pattern}");
+    }
+
+    #[test]
+    fn backups_are_asked_for_and_not_too_often() {
+        let asked = |flags: &str| {
+            let words = format!("jfs-uring mount {flags} memory://x /mnt");
+            let Verb::Mount(asked) = Cli::parse_from(words.split_whitespace()).verb else {
+                unreachable!("it says mount")
+            };
+            backup(&asked.meta).map_err(|failure| failure.to_string())
+        };
+        let hourly = |skip_trash| BackupPlan { period: Duration::from_secs(3600), skip_trash };
+        assert_eq!(asked(""), Ok(None), "the official client's default is not ours");
+        assert_eq!(asked("--backup-skip-trash"), Ok(None));
+        assert_eq!(asked("--backup-meta 1h"), Ok(Some(hourly(false))));
+        assert_eq!(asked("--backup-meta 3600 --backup-skip-trash"), Ok(Some(hourly(true))));
+        assert!(asked("--backup-meta 299s").unwrap_err().contains("at least 5m"));
     }
 }

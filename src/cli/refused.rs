@@ -16,14 +16,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("upload-hours", WRITE_BACK),
     ("max-stage-write", WRITE_BACK),
     ("tag", LATER),
-    (
-        "backup-meta",
-        "is not built: this client never writes metadata backups; the official client does",
-    ),
-    (
-        "backup-skip-trash",
-        "is not built: this client never writes metadata backups; the official client does",
-    ),
     ("skip-dir-nlink", "is for key-value engines, which are not served"),
     ("sort-dir", LATER),
     ("fast-statfs", LATER),

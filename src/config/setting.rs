@@ -184,6 +184,20 @@ impl Setting {
         Value::Object(shown)
     }
 
+    /// All of it as a dump keeps it: without the secrets of the store, which are stored anew when it is
+    /// loaded. The key of encrypted objects stays, sealed as it is: nobody has another copy of it.
+    pub fn to_dump(&self) -> Value {
+        let mut shown = self.0.clone();
+        for secret in [SecretKey::Secret, SecretKey::SessionToken] {
+            if let Some(value) = shown.get_mut(secret.name())
+                && value.as_str() != Some("")
+            {
+                *value = "removed".into();
+            }
+        }
+        Value::Object(shown)
+    }
+
     fn text(&self, key: &str) -> &str {
         self.0.get(key).and_then(Value::as_str).unwrap_or("")
     }

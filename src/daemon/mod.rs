@@ -3,9 +3,11 @@
 //! `volume` opens what a META-URL names (`engine`, `store`), `format` makes it. `mount` tells the
 //! story of a mount: `point` looks at the folder, `process` goes to the background, `serve` runs
 //! the cores, `jobs` does a client's duties. `umount` ends it. `doctor`
-//! looks whether one would work, `fsck` whether a volume is whole, `info` what a node is made of. Does not read arguments (`cli`).
+//! looks whether one would work, `fsck` whether a volume is whole, `info` what a node is made of; `dump` writes
+//! its metadata down. Does not read arguments (`cli`).
 
 mod doctor;
+mod dump;
 mod engine;
 mod failure;
 mod format;
@@ -28,7 +30,7 @@ pub use failure::Failure;
 pub use format::{FormatPlan, check_storage, format};
 pub use fsck::{CheckPlan, Checked, Fate, fsck};
 pub use info::{InfoPlan, info_from_mount, info_from_volume, inode};
-pub use jobs::Duties;
+pub use jobs::{BackupPlan, Duties};
 pub use mount::{MountPlan, WantedTransport, check_point, mount};
 pub use process::{EndSignals, Forked, Readiness, give_back_large_memory, to_background};
 pub use serve::{CachePlan, ServePlan};

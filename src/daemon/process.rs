@@ -17,7 +17,7 @@ use super::failure::Failure;
 use super::point::{self, Mounted};
 use crate::fuse;
 
-/// Exit code when signalled cores do not end in time, as with the real client.
+/// Exit code when signalled cores do not end in time, or the volume is gone, as with the real client.
 const FORCED_EXIT: i32 = 11;
 /// How long a signalled mount may take to end.
 const SIGNAL_PATIENCE: Duration = Duration::from_secs(30);
@@ -162,6 +162,16 @@ fn wait(set: &libc::sigset_t) -> i32 {
     let failed = unsafe { libc::sigwait(set, &raw mut number) };
     assert_eq!(failed, 0, "a valid set can be waited for");
     number
+}
+
+/// End the process, and nothing of what it holds is stored any more: the volume that it is for is not
+/// there.
+pub fn give_up(why: &str) -> ! {
+    tracing::error!(
+        "{why}; the mount ends here, and what was not stored is lost; take it out of the tree with \
+         `jfs-uring umount`"
+    );
+    std::process::exit(FORCED_EXIT)
 }
 
 /// End what is `mounted`, or else the process at once.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::engine::Engines;
 use super::failure::Failure;
-use super::jobs::{self, Duties, Floors};
+use super::jobs::{self, BackupPlan, Duties, Floors, Mounted};
 use super::scrape;
 use super::shown::config_text;
 use super::store::{Stores, device_of};
@@ -73,6 +73,8 @@ pub struct ServePlan {
     pub metrics: Option<String>,
     /// What the session does; `None` on read-only mounts, which have no session.
     pub duties: Option<Duties>,
+    /// Backups of metadata, if it makes any.
+    pub backup: Option<BackupPlan>,
 }
 
 /// What the cores of a mount share.
@@ -89,6 +91,8 @@ pub struct Server {
     labels: scrape::Labels,
     /// What `status` shows of the session.
     info: String,
+    /// Identity of the volume.
+    uuid: String,
 }
 
 impl Server {
@@ -137,7 +141,8 @@ impl Server {
         let scrapes = Mutex::new(plan.metrics.as_deref().and_then(metrics_listener));
         let labels = scrape::labels(setting.name(), point);
         let vfs = VfsShared::new();
-        Ok(Self { engines, stores, meta, data, vfs, plan, scrapes, labels, info })
+        let uuid = setting.uuid().to_owned();
+        Ok(Self { engines, stores, meta, data, vfs, plan, scrapes, labels, info, uuid })
     }
 
     /// Metadata and data for the calling core.
@@ -153,6 +158,11 @@ impl Server {
         let (meta, data) = self.floors();
         if number == 0 {
             uring::spawn(Rc::clone(&data).tick());
+            let (backup, duties) = (self.plan.backup, self.plan.duties.as_ref());
+            jobs::back_up(backup, duties, self.engines.engine(), || self.stores.store());
+            let mounted = Mounted::new(&self.uuid, self.plan.vfs.read_only, self.stores.clone());
+            let heartbeat = duties.map(|duties| duties.heartbeat);
+            uring::spawn(jobs::follow(Rc::clone(&meta), mounted, heartbeat));
         }
         let watch = self.plan.vfs.watch && number == 0;
         let (shared, config) = (Arc::clone(&self.vfs), self.plan.vfs.clone());

@@ -36,6 +36,8 @@ fn config(setting: &Setting, plan: &ServePlan, point: &str) -> Value {
         "ReaddirCache": vfs.readdir_cache,
         "PrefixInternal": false,
         "HideInternal": !vfs.list_internal,
+        "BackupMeta": plan.backup.map_or(0, |backup| backup.period.as_nanos() as u64),
+        "BackupSkipTrash": plan.backup.is_some_and(|backup| backup.skip_trash),
         "Pid": std::process::id(),
         "PPid": rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get()),
         "Mountpoint": point,
@@ -118,6 +120,7 @@ mod tests {
             skip_dir_mtime_ns: 5,
             metrics: None,
             duties: None,
+            backup: None,
         };
         let text = config_text(&setting, &plan, Path::new("/mnt"));
         assert!(text.starts_with("{\n \"Meta\": {\n  \"Retries\": 10,"), "{text}");

@@ -35,10 +35,11 @@ pub struct StorePolicy {
     pub put_timeout: Duration,
     /// Retries of what may pass (`--io-retries`).
     pub retries: u32,
-    /// Megabits a second that are put (`--upload-limit`); 0 for no limit.
-    pub upload_mbps: u64,
-    /// Megabits a second that are got (`--download-limit`); 0 for no limit.
-    pub download_mbps: u64,
+    /// Megabits a second that are put (`--upload-limit`), 0 for no limit; without it what the volume
+    /// says, see [`Stores::obey_rates`].
+    pub upload_mbps: Option<u64>,
+    /// The same for what is got (`--download-limit`).
+    pub download_mbps: Option<u64>,
 }
 
 impl StorePolicy {
@@ -49,8 +50,8 @@ impl StorePolicy {
             get_timeout: minute,
             put_timeout: minute,
             retries: RETRIES_ASKING,
-            upload_mbps: 0,
-            download_mbps: 0,
+            upload_mbps: Some(0),
+            download_mbps: Some(0),
         }
     }
 }
@@ -271,8 +272,8 @@ struct Opened {
     prefix: String,
     cipher: Option<Arc<ObjectCipher>>,
     policy: StorePolicy,
-    up: Option<Arc<Rate>>,
-    down: Option<Arc<Rate>>,
+    up: Arc<Rate>,
+    down: Arc<Rate>,
 }
 
 impl Stores {
@@ -294,10 +295,18 @@ impl Stores {
             "mem" => String::new(),
             _ => format!("{}/", place.volume),
         };
-        let rate = |mbps: u64| (mbps > 0).then(|| Rate::of_mbps(mbps));
+        let rate = |mbps: Option<u64>| Rate::of_mbps(mbps.unwrap_or(0));
         let (up, down) = (rate(policy.upload_mbps), rate(policy.download_mbps));
         let cipher = place.cipher.clone();
         Ok(Self(Arc::new(Opened { buckets, tiers, prefix, cipher, policy, up, down })))
+    }
+
+    /// Keep to what the volume says, megabits a second up and down, where nothing else was asked
+    /// for; 0 for no limit.
+    pub fn obey_rates(&self, (up, down): (u64, u64)) {
+        let Opened { policy, up: own_up, down: own_down, .. } = &*self.0;
+        own_up.set_mbps(policy.upload_mbps.unwrap_or(up));
+        own_down.set_mbps(policy.download_mbps.unwrap_or(down));
     }
 
     /// Whether stores of kind `storage` are served.
@@ -355,9 +364,7 @@ impl Stores {
             1 => stores.remove(0),
             _ => Box::new(Sharded::new(stores)),
         };
-        if up.is_some() || down.is_some() {
-            store = Box::new(Rated::new(store, up.clone(), down.clone()));
-        }
+        store = Box::new(Rated::new(store, Arc::clone(up), Arc::clone(down)));
         let mut store: Box<dyn Store> = Box::new(Retried::new(store, retries));
         if let Some(cipher) = cipher {
             store = Box::new(Encrypted::new(store, Arc::clone(cipher)));

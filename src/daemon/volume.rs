@@ -117,7 +117,9 @@ impl Volume {
         if let Some(class) = here.storage_class {
             place.storage_class = class.to_owned();
         }
-        Stores::open(&place, policy)
+        let stores = Stores::open(&place, policy)?;
+        stores.obey_rates(self.setting.rates_mbps());
+        Ok(stores)
     }
 
     /// What the volume itself demands of plans.

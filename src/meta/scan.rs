@@ -55,8 +55,8 @@ pub enum Row {
     Quota(Holder, Quota),
     /// A session and an inode.
     Sustained(u64, Ino),
-    /// An inode and its length in bytes when it was deleted.
-    Queued(Ino, u64),
+    /// An inode, its length in bytes when it was deleted, and when that was, in unix seconds.
+    Queued(Ino, u64, i64),
     /// Slices and what replaced them.
     Delayed(Delayed),
     /// A record of the table that cannot be read.

@@ -1,6 +1,6 @@
 //! So many bytes a second (`--upload-limit`, `--download-limit`).
 //!
-//! Owns the token bucket, shared by all cores of a mount. As JuiceFS it fills with 85 % of the
+//! Owns the token bucket, shared by all cores of a mount; its rate may change at any time. As JuiceFS it fills with 85 % of the
 //! asked rate, what heads and repetitions take besides, and holds a tenth of a second of it.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,40 +16,47 @@ const BODIES: f64 = 0.85;
 /// Seconds of the rate that may be saved up.
 const SAVED_S: f64 = 0.1;
 
-/// A rate in one direction.
-pub struct Rate {
-    bytes_per_ns: f64,
-    saved_bytes: f64,
-    state: Mutex<State>,
-}
+/// A rate in one direction, or none.
+pub struct Rate(Mutex<State>);
 
 struct State {
+    /// Zero for no limit.
+    bytes_per_s: f64,
     /// Negative when those who were let through have still to be paid for.
     tokens: f64,
     at_ns: u64,
 }
 
 impl Rate {
-    /// A rate as people say it, in megabits a second.
+    /// A rate as people say it, in megabits a second; 0 for no limit.
     pub fn of_mbps(mbps: u64) -> Arc<Self> {
-        assert!(mbps > 0, "no rate is no limit");
+        let rate = Self(Mutex::new(State { bytes_per_s: 0.0, tokens: 0.0, at_ns: 0 }));
+        rate.set_mbps(mbps);
+        Arc::new(rate)
+    }
+
+    /// This rate from now on, for who comes next.
+    pub fn set_mbps(&self, mbps: u64) {
         let bytes_per_s = mbps as f64 * 1e6 / 8.0;
-        Arc::new(Self {
-            bytes_per_ns: bytes_per_s * BODIES / 1e9,
-            saved_bytes: bytes_per_s * SAVED_S,
-            state: Mutex::new(State { tokens: bytes_per_s * SAVED_S, at_ns: monotonic_ns() }),
-        })
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.bytes_per_s != bytes_per_s {
+            *state = State { bytes_per_s, tokens: bytes_per_s * SAVED_S, at_ns: monotonic_ns() };
+        }
     }
 
     /// Take `bytes` at `now_ns`; how long to wait before they may go. Who comes later waits
     /// longer, so that large ones are not overtaken for ever.
     fn take(&self, bytes: usize, now_ns: u64) -> Duration {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.bytes_per_s == 0.0 {
+            return Duration::ZERO;
+        }
+        let bytes_per_ns = state.bytes_per_s * BODIES / 1e9;
         let passed_ns = now_ns.saturating_sub(state.at_ns) as f64;
         state.at_ns = state.at_ns.max(now_ns);
-        state.tokens = (state.tokens + passed_ns * self.bytes_per_ns).min(self.saved_bytes);
-        state.tokens -= bytes as f64;
-        Duration::from_nanos((-state.tokens / self.bytes_per_ns).max(0.0) as u64)
+        let saved_bytes = state.bytes_per_s * SAVED_S;
+        state.tokens = (state.tokens + passed_ns * bytes_per_ns).min(saved_bytes) - bytes as f64;
+        Duration::from_nanos((-state.tokens / bytes_per_ns).max(0.0) as u64)
     }
 
     async fn wait(&self, bytes: usize) {
@@ -63,13 +70,13 @@ impl Rate {
 /// The decorator.
 pub struct Rated<S> {
     inner: S,
-    up: Option<Arc<Rate>>,
-    down: Option<Arc<Rate>>,
+    up: Arc<Rate>,
+    down: Arc<Rate>,
 }
 
 impl<S: Store> Rated<S> {
-    /// `inner`, with bodies put at rate `up` and got at rate `down`; `None` for no limit.
-    pub fn new(inner: S, up: Option<Arc<Rate>>, down: Option<Arc<Rate>>) -> Self {
+    /// `inner`, with bodies put at rate `up` and got at rate `down`.
+    pub fn new(inner: S, up: Arc<Rate>, down: Arc<Rate>) -> Self {
         Self { inner, up, down }
     }
 }
@@ -77,9 +84,7 @@ impl<S: Store> Rated<S> {
 impl<S: Store> Store for Rated<S> {
     fn put(&self, key: String, body: Vec<Page>) -> Local<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            if let Some(rate) = &self.up {
-                rate.wait(body.iter().map(|page| page.len()).sum()).await;
-            }
+            self.up.wait(body.iter().map(|page| page.len()).sum()).await;
             self.inner.put(key, body).await
         })
     }
@@ -93,9 +98,7 @@ impl<S: Store> Store for Rated<S> {
         Box::pin(async move {
             let got = self.inner.get(key, offset, into).await?;
             // Only now it is known how much it was; the next ones wait for it.
-            if let Some(rate) = &self.down {
-                rate.wait(got.1).await;
-            }
+            self.down.wait(got.1).await;
             Ok(got)
         })
     }
@@ -130,9 +133,9 @@ mod tests {
 
     #[test]
     fn conforms() {
-        let fast = || Some(Rate::of_mbps(100_000));
+        let fast = || Rate::of_mbps(100_000);
         check(&Rated::new(mem::open("rate-conforms"), fast(), fast()));
-        check(&Rated::new(mem::open("rate-none"), None, None));
+        check(&Rated::new(mem::open("rate-none"), Rate::of_mbps(0), Rate::of_mbps(0)));
     }
 
     #[test]
@@ -149,12 +152,27 @@ mod tests {
     }
 
     #[test]
+    fn the_rate_may_change_at_any_time() {
+        let rate = Rate::of_mbps(0);
+        let begin = monotonic_ns() + SECOND_NS;
+        assert_eq!(rate.take(1 << 40, begin), Duration::ZERO, "no limit");
+        rate.set_mbps(8);
+        assert_eq!(rate.take(525_000, begin), Duration::from_millis(500));
+        rate.set_mbps(8);
+        assert_eq!(rate.take(425_000, begin), Duration::from_secs(1), "the same one goes on");
+        rate.set_mbps(80);
+        let soon = rate.take(5_250_000, begin);
+        assert!((499..=501).contains(&soon.as_millis()), "debts are forgotten: {soon:?}");
+        rate.set_mbps(0);
+        assert_eq!(rate.take(1 << 40, begin), Duration::ZERO);
+    }
+
+    #[test]
     fn puts_and_gets_take_their_time() {
         let pool = Pool::new(8 * PAGE_BYTES);
         let bytes = vec![7; 300_000];
         // 80 Mbps: saved are 1,000,000 bytes, then 8.5 bytes a microsecond.
-        let store =
-            Rated::new(mem::open("rate-time"), Some(Rate::of_mbps(80)), Some(Rate::of_mbps(80)));
+        let store = Rated::new(mem::open("rate-time"), Rate::of_mbps(80), Rate::of_mbps(80));
         block_on(async {
             let began = monotonic_ns();
             for _ in 0..5 {

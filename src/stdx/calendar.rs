@@ -63,6 +63,48 @@ pub fn rfc3339(time: Time) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nsec:09}Z")
 }
 
+/// Seconds since 1970 of a moment in RFC 3339, in any zone; a fraction of a second is left out.
+pub fn parse_rfc3339(text: &str) -> Option<i64> {
+    let (moment, rest) = text.split_at_checked(19)?;
+    let number = |from: usize, to: usize| {
+        let digits = moment.get(from..to)?;
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<i64>().ok())?
+    };
+    let parts = [(4, '-'), (7, '-'), (10, 'T'), (13, ':'), (16, ':')];
+    let stands = |&(at, mark): &(usize, char)| moment[at..].starts_with(mark);
+    if !moment.is_ascii() || !parts.iter().all(stands) {
+        return None;
+    }
+    let at = Utc {
+        year: number(0, 4)?,
+        month: number(5, 7).filter(|month| (1..=12).contains(month))?,
+        day: number(8, 10).filter(|day| (1..=31).contains(day))?,
+        hour: number(11, 13)?,
+        minute: number(14, 16)?,
+        second: number(17, 19)?,
+    };
+    let zone = match rest.strip_prefix('.') {
+        Some(fraction) => fraction.trim_start_matches(|c: char| c.is_ascii_digit()),
+        None => rest,
+    };
+    Some(seconds(at) - ahead_s(zone)?)
+}
+
+/// Seconds by which a zone's clocks are ahead of UTC: `Z`, `+08:00`.
+fn ahead_s(zone: &str) -> Option<i64> {
+    if zone == "Z" {
+        return Some(0);
+    }
+    let (hours, minutes) = zone.get(1..)?.split_once(':')?;
+    let (hours, minutes): (u32, u32) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let ahead = i64::from(hours.min(99)) * 3600 + i64::from(minutes.min(59)) * 60;
+    match zone.as_bytes()[0] {
+        b'+' => Some(ahead),
+        b'-' => Some(-ahead),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +115,26 @@ mod tests {
         assert_eq!(rfc3339(Time { sec: 951_782_400, nsec: 0 }), "2000-02-29T00:00:00.000000000Z");
         assert_eq!(rfc3339(Time { sec: 1_700_000_000, nsec: 0 }), "2023-11-14T22:13:20.000000000Z");
         assert_eq!(rfc3339(Time { sec: -1, nsec: 0 }), "1969-12-31T23:59:59.000000000Z");
+    }
+
+    #[test]
+    fn moments_are_read_in_any_zone() {
+        assert_eq!(parse_rfc3339("2021-11-23T18:29:54+08:00"), Some(1_637_663_394));
+        assert_eq!(parse_rfc3339("2021-11-23T10:29:54Z"), Some(1_637_663_394));
+        assert_eq!(parse_rfc3339("2021-11-23T06:59:54.25-03:30"), Some(1_637_663_394));
+        assert_eq!(parse_rfc3339(&rfc3339(Time { sec: 951_782_400, nsec: 5 })), Some(951_782_400));
+        for wrong in [
+            "",
+            "2021-11-23",
+            "2021-11-23T10:29:54",
+            "2021-13-23T10:29:54Z",
+            "2021x11-23T10:29:54Z",
+            "2021-11-23T10:29:5éZ",
+            "2021-11-23T10:29:54+0800",
+            "+021-11-23T10:29:54Z",
+        ] {
+            assert_eq!(parse_rfc3339(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ impl Vfs {
     /// Somebody read `ino`.
     pub(super) async fn accessed(&self, ino: Ino) {
         let Some(atime) = self.config.atime else { return };
-        if self.config.read_only || ino >= Ino::VIRTUAL {
+        if self.config.read_only || self.meta.is_held() || ino >= Ino::VIRTUAL {
             return;
         }
         match self.meta.touch(ino, atime).await {

@@ -7,6 +7,8 @@ use std::future::ready;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use super::config::VfsConfig;
 use super::error::{Done, stale};
 use super::internal;
@@ -60,6 +62,9 @@ impl Vfs {
         }
         let span = self.begin(&request);
         let Request { unique, caller, op } = request;
+        if self.meta.is_held() && op.changes() {
+            return Box::pin(ready(self.end(span, Err(Errno::ROFS.into()))));
+        }
         match op {
             Op::Lookup { dir, name } => Box::pin(async move {
                 let done = self.lookup(dir, &name).await;

@@ -69,6 +69,36 @@ pub struct LockRange {
     pub pid: u32,
 }
 
+impl Op {
+    /// Whether it changes the volume, or opens a file for that. Locks and what is already written do not.
+    pub(super) fn changes(&self) -> bool {
+        match self {
+            Self::Open { flags, .. } => {
+                let mode = *flags as i32 & libc::O_ACCMODE;
+                mode != libc::O_RDONLY || *flags as i32 & libc::O_TRUNC != 0
+            }
+            // Flags are read without.
+            Self::Ioctl { data, .. } => !data.is_empty(),
+            Self::Setattr { .. }
+            | Self::Symlink { .. }
+            | Self::Mknod { .. }
+            | Self::Mkdir { .. }
+            | Self::Unlink { .. }
+            | Self::Rmdir { .. }
+            | Self::Rename { .. }
+            | Self::Link { .. }
+            | Self::Create { .. }
+            | Self::Tmpfile { .. }
+            | Self::Write { .. }
+            | Self::Setxattr { .. }
+            | Self::Removexattr { .. }
+            | Self::Fallocate { .. }
+            | Self::CopyFileRange { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// One request. Directory arguments are named `dir`, their entries `name`.
 #[derive(Debug)]
 #[allow(missing_docs)] // fields are the arguments of the system call of the same name

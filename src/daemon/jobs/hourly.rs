@@ -42,6 +42,9 @@ pub(super) enum Obstacle {
     /// The volume's setting cannot be read.
     #[error("the volume's setting cannot be read: {0}")]
     Setting(String),
+    /// What is mounted is not there any more.
+    #[error("{0}")]
+    Gone(String),
 }
 
 /// Whether the wall clock went as time did. What is due by a clock that has jumped ahead goes for good:
@@ -93,6 +96,9 @@ pub(super) async fn repeat(floors: Floors, job: Job) {
                 job = job.stamp,
                 "the clock has jumped ahead; nothing goes by it for an hour"
             );
+            continue;
+        }
+        if floors.meta.is_held() {
             continue;
         }
         let done = match floors.meta.win_job(job.stamp, due_s(PERIOD)).await {

@@ -2,9 +2,11 @@
 //!
 //! Owns their pace: each duty is a task of the first core, so that none keeps the heartbeat
 //! waiting; of many clients one wins a turn of it, and a turn has an end. What is done in a turn is
-//! `sessions`' and `hourly`'s.
+//! `sessions`' and `hourly`'s; backups of metadata are `backup`'s.
 
+mod backup;
 mod hourly;
+mod rotation;
 mod sessions;
 mod setting;
 
@@ -20,7 +22,9 @@ use crate::stdx::{Chance, monotonic_ns};
 use crate::uring;
 use crate::vfs::Vfs;
 
+pub use backup::{BackupPlan, begin as back_up};
 pub use sessions::remove_data;
+pub use setting::{Mounted, follow};
 
 /// Part of a period after which a job is due again, as with the real client.
 const DUE: f64 = 0.9;
@@ -97,8 +101,7 @@ pub fn begin(floors: &Floors, duties: &Duties, info: String) {
     }
 }
 
-/// Say forever that this client lives, obey what has become of the setting, and look
-/// at the quotas.
+/// Say forever that this client lives.
 async fn beat(meta: Rc<Meta>, duties: Duties, info: String) {
     loop {
         uring::sleep(duties.heartbeat).await;
@@ -109,12 +112,6 @@ async fn beat(meta: Rc<Meta>, duties: Duties, info: String) {
 async fn beat_once(meta: &Meta, duties: &Duties, info: &str) {
     if let Err(error) = meta.heartbeat(info.to_owned(), duties.lifetime_s()).await {
         tracing::warn!(%error, "no heartbeat this time");
-    }
-    if let Err(error) = setting::obey(meta).await {
-        tracing::warn!(%error, "what the setting says now is not obeyed");
-    }
-    if let Err(error) = meta.load_quotas().await {
-        tracing::warn!(%error, "quotas that others set are not seen this time");
     }
 }
 

@@ -455,3 +455,103 @@ fn limits_and_days_are_obeyed_while_the_volume_is_mounted() {
         });
     }
 }
+
+#[test]
+fn a_mount_follows_its_setting_or_goes_no_further() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = SqliteFile::open(&folder.path().join("meta.db"), true).unwrap();
+    let server = TestServer::start(&[]);
+    for engine in [file.engine(), server.engine()] {
+        let other = Rc::clone(&engine);
+        let meta = Meta::new(engine, MetaShared::new(Ino::ROOT, false, 0, Rules::default()));
+        let mut setting = Setting::new("vol", "uuid-1", "file", "/b/");
+        let place = crate::daemon::store::Place::of(&setting).unwrap();
+        let stores =
+            || crate::daemon::Stores::open(&place, crate::daemon::StorePolicy::asking()).unwrap();
+        let mounted = |read_only| Mounted::new("uuid-1", read_only, stores());
+        let (writes, reads) = (mounted(false), mounted(true));
+        block_on(async {
+            let root = Attr::new(FileType::Dir, 0o777, now());
+            let gone = setting::look(&meta, &writes).await.unwrap_err().to_string();
+            assert!(gone.contains("holds no volume any more"), "{gone}");
+            other.store_setting(setting.to_json(), vec![(Ino::ROOT, root)]).await.unwrap();
+            setting::look(&meta, &writes).await.unwrap();
+            assert!(!meta.is_held());
+            setting.set("ChangeLog", true);
+            other.store_setting(setting.to_json(), Vec::new()).await.unwrap();
+            setting::look(&meta, &reads).await.unwrap();
+            assert!(!meta.is_held(), "who only reads goes on");
+            setting::look(&meta, &writes).await.unwrap();
+            assert!(meta.is_held());
+            setting.set("ChangeLog", false);
+            setting.set("MinClientVersion", "9.0.0");
+            other.store_setting(setting.to_json(), Vec::new()).await.unwrap();
+            setting::look(&meta, &writes).await.unwrap();
+            assert!(meta.is_held(), "as long as not all is well");
+            setting.set("MinClientVersion", "1.1.0-A");
+            other.store_setting(setting.to_json(), Vec::new()).await.unwrap();
+            setting::look(&meta, &writes).await.unwrap();
+            assert!(!meta.is_held(), "and takes changes again");
+            other.store_setting("no setting".into(), Vec::new()).await.unwrap();
+            let odd = setting::look(&meta, &writes).await;
+            assert!(matches!(odd, Err(hourly::Obstacle::Setting(_))), "{odd:?}");
+            let gone = async |setting: &Setting| {
+                other.store_setting(setting.to_json(), Vec::new()).await.unwrap();
+                match setting::look(&meta, &reads).await {
+                    Err(hourly::Obstacle::Gone(text)) => text,
+                    other => panic!("{other:?}"),
+                }
+            };
+            let mut newer = setting.clone();
+            newer.set("MetaVersion", 2);
+            assert!(gone(&newer).await.contains("metadata version: 2"));
+            let foreign = gone(&Setting::new("vol", "uuid-2", "file", "/b/")).await;
+            assert!(foreign.contains("UUID uuid-2 in place of uuid-1"), "{foreign}");
+        });
+    }
+}
+
+#[test]
+fn what_is_held_takes_no_changes_and_stores_those_it_took() {
+    use crate::vfs::op::{Caller, Op, Payload, Reply, Request};
+    let world = World::load("sustained");
+    block_on(async {
+        let floors = world.mount().await;
+        let ask = async |op: Op| {
+            let caller = Caller { uid: 0, gid: 0, pid: 1 };
+            Rc::clone(&floors.vfs).handle(Request { unique: 1, caller, op }).await
+        };
+        let create = Op::Create {
+            dir: Ino::ROOT,
+            name: b"new"[..].into(),
+            mode: libc::S_IFREG | 0o644,
+            umask: 0,
+            flags: libc::O_RDWR as u32,
+        };
+        let Reply::Create { handle, .. } = ask(create).await else { panic!("a file is made") };
+        let write = || Op::Write {
+            ino: Ino(0),
+            handle,
+            offset: 0,
+            data: Payload(Box::new(vec![7; 100_000])),
+            flags: 0,
+            kill_priv: false,
+        };
+        assert!(matches!(ask(write()).await, Reply::Written(100_000)));
+        floors.meta.set_held(true);
+        assert!(matches!(ask(write()).await, Reply::Error(libc::EROFS)));
+        let mkdir = || Op::Mkdir { dir: Ino::ROOT, name: b"d"[..].into(), mode: 0o755, umask: 0 };
+        assert!(matches!(ask(mkdir()).await, Reply::Error(libc::EROFS)));
+        let open = |flags: i32| Op::Open { ino: Ino::ROOT, flags: flags as u32, kill_priv: false };
+        for flags in [libc::O_WRONLY, libc::O_RDWR, libc::O_TRUNC] {
+            assert!(matches!(ask(open(flags)).await, Reply::Error(libc::EROFS)), "{flags}");
+        }
+        let lookup = Op::Lookup { dir: Ino::ROOT, name: b"new"[..].into() };
+        let Reply::Entry(entry) = ask(lookup).await else { panic!("names are there") };
+        let flush = Op::Flush { ino: Ino(0), handle, lock_owner: 0 };
+        assert!(matches!(ask(flush).await, Reply::Ok));
+        assert_eq!(floors.meta.getattr(entry.ino).await.unwrap().length, 100_000);
+        floors.meta.set_held(false);
+        assert!(matches!(ask(mkdir()).await, Reply::Entry(_)));
+    });
+}

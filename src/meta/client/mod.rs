@@ -24,7 +24,7 @@ pub use nodes::Usage;
 pub use trash::TrashFolder;
 
 use std::rc::Rc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
@@ -67,6 +67,7 @@ pub struct MetaShared {
     quotas: Quotas,
     root: Ino,
     read_only: bool,
+    held: AtomicBool,
 }
 
 impl MetaShared {
@@ -86,6 +87,7 @@ impl MetaShared {
             quotas: Quotas::default(),
             root,
             read_only,
+            held: AtomicBool::new(false),
         })
     }
 
@@ -126,6 +128,18 @@ impl Meta {
         let mut rules = self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner);
         (rules.capacity, rules.inode_limit) = (now.capacity, now.inode_limit);
         (rules.dir_quotas, rules.owner_quotas) = (now.dir_quotas, now.owner_quotas);
+    }
+
+    /// Take no new changes from now on, or take them again; returns what it was. What was taken before is
+    /// still committed.
+    pub fn set_held(&self, held: bool) -> bool {
+        self.shared.held.swap(held, Ordering::AcqRel)
+    }
+
+    /// Whether no new changes are to be taken. Callers ask before they take one; what is asked of these floors
+    /// is done.
+    pub fn is_held(&self) -> bool {
+        self.shared.held.load(Ordering::Acquire)
     }
 
     /// The engine, for commands that read more than a file system does.

@@ -147,7 +147,7 @@ fn wanted(table: Table, unkept: i64) -> Vec<Row> {
         Table::UserQuotas => vec![Row::Quota(Holder::User(owner(ino)), quota(ino))],
         Table::GroupQuotas => vec![Row::Quota(Holder::Group(owner(ino)), quota(ino))],
         Table::Sustained => vec![Row::Sustained(SID + ino.0 % 2, ino)],
-        Table::Queued => vec![Row::Queued(ino, 77)],
+        Table::Queued => vec![Row::Queued(ino, 77, 1000)],
         Table::Delayed => vec![Row::Delayed(delayed(ino))],
         Table::SliceRefs => Vec::new(),
     };

@@ -88,7 +88,10 @@ impl Volume {
             Table::Sustained => {
                 self.sustained[&id].iter().map(|ino| Row::Sustained(id, *ino)).collect()
             }
-            Table::Queued => vec![Row::Queued(ino, self.queue[&ino].0)],
+            Table::Queued => {
+                let (length, at) = self.queue[&ino];
+                vec![Row::Queued(ino, length, at)]
+            }
             Table::Delayed => vec![Row::Delayed(self.delayed[&id].clone())],
         }
     }

@@ -241,8 +241,11 @@ fn delayed(key: &str, field: &[u8], value: &[u8]) -> Result<Option<Row>, EngineE
     Ok(Some(Row::Delayed(Delayed { by, at, slices })))
 }
 
-fn queued(_key: &str, member: &[u8], _at: &[u8]) -> Result<Option<Row>, EngineError> {
-    Ok(keys::parse_queued(member).map(|(ino, length)| Row::Queued(ino, length)))
+fn queued(key: &str, member: &[u8], at: &[u8]) -> Result<Option<Row>, EngineError> {
+    let Some((ino, length)) = keys::parse_queued(member) else { return Ok(None) };
+    // A score is a floating point number to Redis.
+    let at: f64 = reply::parsed(key, at)?;
+    Ok(Some(Row::Queued(ino, length, at as i64)))
 }
 
 fn dir_stats(key: &str, field: &[u8], value: &[u8]) -> Result<Option<Row>, EngineError> {

@@ -26,7 +26,7 @@ fn words(table: Table) -> Option<(String, &'static str, &'static str)> {
         Table::UserQuotas => quota::owners(true),
         Table::GroupQuotas => quota::owners(false),
         Table::Sustained => (plain("id, sid, inode"), "jfs_sustained", "id"),
-        Table::Queued => (plain("inode, length"), "jfs_delfile", "inode"),
+        Table::Queued => (plain("inode, length, expire"), "jfs_delfile", "inode"),
         Table::Delayed => (plain("chunkid, deleted, slices"), "jfs_delslices", "chunkid"),
     })
 }
@@ -73,7 +73,7 @@ fn typed(table: Table, row: &Columns<'_>) -> Result<Row> {
         Table::UserQuotas => quota::owner_row(row, Holder::User)?,
         Table::GroupQuotas => quota::owner_row(row, Holder::Group)?,
         Table::Sustained => Row::Sustained(id(1)?, Ino(id(2)?)),
-        Table::Queued => Row::Queued(Ino(id(0)?), id(1)?),
+        Table::Queued => Row::Queued(Ino(id(0)?), id(1)?, row.get(2)?),
         Table::Delayed => {
             let slices = decode_delayed(&rows::bytes(row, 2)?);
             let slices = slices.map_err(|reason| rows::damaged(2, reason.to_string()))?;

@@ -214,6 +214,7 @@ impl Vfs {
 
     async fn answer_to(self: &Rc<Self>, wish: Wish, job: &Rc<Job>) -> Vec<u8> {
         match wish {
+            Wish::Remove { .. } if self.meta.is_held() => vec![errno_byte(Errno::ROFS.into())],
             Wish::Remove { dir, name, skips_trash, workers } => {
                 if skips_trash && job.caller.uid != 0 {
                     return vec![errno_byte(Errno::PERM.into())];
