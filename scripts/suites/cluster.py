@@ -1,10 +1,8 @@
 """A Redis Cluster: the volume's slot moves under work, its master dies; the work waits, goes on, and nothing is lost."""
 import contextlib
-import threading
-import time
 
 from .rig import check, free_ports
-from .sentinel import HOSTS, PASSWORD, SECONDS, WRITERS, Node, Worker, progress, await_
+from .sentinel import HOSTS, PASSWORD, Node, await_, disturbed, under_work
 
 DB, STEP, SLOTS = 1, 50, ((0, 5460), (5461, 10922), (10923, 16383))
 
@@ -74,42 +72,14 @@ def cluster(rig):
     with contextlib.ExitStack() as ends:
         nodes = Cluster(rig, ends)
         url = nodes.url(0, 1)
-        rig.count += 1
-        rig.call("format", "--trash-days", "0", "--storage", "file", "--bucket", rig.path("objects"), url, "suite")
-        point, stop = rig.mount(url), threading.Event()
-        workers = [Worker(point, number, stop) for number in range(WRITERS)]
-        for worker in workers:
-            worker.start()
-        try:
-            first = (nodes.home() + 1) % 3
-            if first == 2:
-                first = (first + 1) % 3
-            steps = [lambda: nodes.move(first), lambda: nodes.move(2), lambda: nodes.lose(2)]
-            told = [_disturbed(workers, step) for step in steps]
-        finally:
-            stop.set()
-            for worker in workers:
-                worker.join(60)
-        for worker in workers:
-            check(not worker.is_alive() and not worker.error, "an operation hangs or failed: %s" % worker.error)
-        url = nodes.url(0)
-        point = rig.remount(point, url)
-        for worker in workers:
-            worker.judge(point)
-        rig.umount(point)
-        found = rig.call("fsck", "--deep", url)
-        check(found.returncode == 0, "fsck finds something: " + found.stdout)
-        return "%d files made, %d left and whole; moves of %d and %d keys and a fail-over; the longest operation took %s" % (
-            sum(worker.count for worker in workers), sum(len(worker.there) for worker in workers), told[0][0], told[1][0],
-            " and ".join("%.1f s" % pause for _, pause in told))
+        told, files = under_work(rig, url, lambda workers: _moved_and_lost(nodes, workers), nodes.url(0))
+        return "%s; moves of %d and %d keys and a fail-over; the longest operation took %s" % (
+            files, told[0][0], told[1][0], " and ".join("%.1f s" % pause for _, pause in told))
 
 
-def _disturbed(workers, step):
-    """What a step under work tells, and the longest operation."""
-    time.sleep(SECONDS)
-    progress(workers)
-    for worker in workers:
-        worker.longest = 0.0
-    told = step()
-    progress(workers)
-    return told, max(worker.longest for worker in workers)
+def _moved_and_lost(nodes, workers):
+    first = (nodes.home() + 1) % 3
+    if first == 2:
+        first = (first + 1) % 3
+    steps = [lambda: nodes.move(first), lambda: nodes.move(2), lambda: nodes.lose(2)]
+    return [disturbed(workers, step) for step in steps]

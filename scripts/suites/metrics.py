@@ -1,13 +1,12 @@
 """--metrics: what Prometheus scrapes, read by its own parser, against .stats and what was done."""
 import contextlib
 import os
-import shutil
 import socket
 import sys
 import urllib.error
 import urllib.request
 
-from .rig import check, run
+from .rig import check, free_ports, venv
 
 FILES, SIZE = 40, 70000
 CLIENT = "prometheus-client==0.22.1"
@@ -24,25 +23,12 @@ SPREADS = {"fuse_ops_durations_histogram_seconds": (29, 1e-5, 1.8), "fuse_read_s
 
 def _parser():
     """Prometheus's own, installed once."""
-    venv = os.path.expanduser("~/.cache/jfs-uring-tests/prometheus")
-    ready = os.path.join(venv, "ready")
-    if not os.path.exists(ready):
-        shutil.rmtree(venv, ignore_errors=True)
-        run(sys.executable, "-m", "venv", venv)
-        run(os.path.join(venv, "bin/pip"), "install", "-q", CLIENT)
-        with open(ready, "wb"):
-            pass
-    (found,) = [path for path, _, _ in os.walk(venv) if path.endswith("site-packages/prometheus_client")]
+    folder = venv("prometheus", CLIENT)
+    (found,) = [path for path, _, _ in os.walk(folder) if path.endswith("site-packages/prometheus_client")]
     if os.path.dirname(found) not in sys.path:
         sys.path.append(os.path.dirname(found))
     from prometheus_client.parser import text_string_to_metric_families
     return text_string_to_metric_families
-
-
-def _free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def _scrape(port, parse):
@@ -159,7 +145,7 @@ def _bad_requests(port):
 
 def metrics(rig):
     """Names, kinds, labels, bounds and numbers of a scrape; strange requests; an address that is taken."""
-    parse, port = _parser(), _free_port()
+    parse, (port,) = _parser(), free_ports(1)
     url = rig.volume()
     point = rig.mount(url, "--metrics", "127.0.0.1:%d" % port)
     _work(os.path.join(point, "warm"))

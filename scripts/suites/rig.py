@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -71,6 +72,19 @@ def free_ports(count, host="127.0.0.1"):
         for one in found:
             one.bind((host, 0))
         return [one.getsockname()[1] for one in found]
+
+
+def venv(name, package):
+    """A Python environment with a package, installed once; its folder."""
+    folder = os.path.expanduser("~/.cache/jfs-uring-tests/" + name)
+    ready = os.path.join(folder, "ready")
+    if not os.path.exists(ready):
+        shutil.rmtree(folder, ignore_errors=True)
+        run(sys.executable, "-m", "venv", folder)
+        run(os.path.join(folder, "bin/pip"), "install", "-q", package)
+        with open(ready, "wb"):
+            pass
+    return folder
 
 
 class Redis:

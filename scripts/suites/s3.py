@@ -8,44 +8,24 @@ import shutil
 import socket
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
 
 from . import loader, volume
-from .rig import FIXTURES, check, run
+from .rig import FIXTURES, check, free_ports, venv
 
 SECRET = "a secret that must not be seen"
 MOTO = "moto[s3,server]==5.2.5"
-
-
-def _moto():
-    """The program of a server that speaks S3, installed once."""
-    venv = os.path.expanduser("~/.cache/jfs-uring-tests/moto")
-    ready = os.path.join(venv, "ready")
-    if not os.path.exists(ready):
-        shutil.rmtree(venv, ignore_errors=True)
-        run(sys.executable, "-m", "venv", venv)
-        run(os.path.join(venv, "bin/pip"), "install", "-q", MOTO)
-        with open(ready, "wb"):
-            pass
-    return os.path.join(venv, "bin/moto_server")
-
-
-def _free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 class Bucket:
     """A bucket in a server of its own, reached through a wire that can be cut. It is made by who formats."""
 
     def __init__(self, rig, name="suite-bucket"):
-        self.name, self.port, self.wire_port = name, _free_port(), _free_port()
+        self.name, (self.port, self.wire_port) = name, free_ports(2)
         self.log = open(rig.path("moto.log"), "wb")
-        self.process = subprocess.Popen([_moto(), "-H", "127.0.0.1", "-p", str(self.port)],
+        self.process = subprocess.Popen([os.path.join(venv("moto", MOTO), "bin/moto_server"), "-H", "127.0.0.1", "-p", str(self.port)],
                                         stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         self.cut, self.ended, self.pairs, self.listener = False, False, set(), None
         self._listen()

@@ -151,6 +151,43 @@ def progress(workers):
         check(not worker.error, "an operation failed: %s" % worker.error)
 
 
+def disturbed(workers, step):
+    """What a step under work tells, and the longest operation."""
+    time.sleep(SECONDS)
+    progress(workers)
+    for worker in workers:
+        worker.longest = 0.0
+    told = step()
+    progress(workers)
+    return told, max(worker.longest for worker in workers)
+
+
+def under_work(rig, url, disturb, again):
+    """What `disturb` tells of the workers, in words with their number of files; all is there after a cold remount by another URL."""
+    rig.count += 1
+    rig.call("format", "--trash-days", "0", "--storage", "file", "--bucket", rig.path("objects"), url, "suite")
+    point, stop = rig.mount(url), threading.Event()
+    workers = [Worker(point, number, stop) for number in range(WRITERS)]
+    for worker in workers:
+        worker.start()
+    try:
+        told = disturb(workers)
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.join(60)
+    for worker in workers:
+        check(not worker.is_alive() and not worker.error, "an operation hangs or failed: %s" % worker.error)
+    point = rig.remount(point, again)
+    for worker in workers:
+        worker.judge(point)
+    rig.umount(point)
+    found = rig.call("fsck", "--deep", again)
+    check(found.returncode == 0, "fsck finds something: " + found.stdout)
+    count, left = sum(worker.count for worker in workers), sum(len(worker.there) for worker in workers)
+    return told, "%d files made, %d left and whole" % (count, left)
+
+
 def sentinel(rig):
     """Two fail-overs under work: operations wait and none fails; after a cold remount everything closed is there."""
     ports = free_ports(2)
@@ -162,41 +199,17 @@ def sentinel(rig):
         ends.callback(watch.end)
         watch.agreed(*nodes)
         url = "redis://:%s@mine,%s:%d/1" % (PASSWORD, ",".join(HOSTS), watch.port)
-        rig.count += 1
-        rig.call("format", "--trash-days", "0", "--storage", "file", "--bucket", rig.path("objects"), url, "suite")
-        point, stop = rig.mount(url), threading.Event()
-        workers = [Worker(point, number, stop) for number in range(WRITERS)]
-        for worker in workers:
-            worker.start()
-        try:
-            pauses = [_failed_over(nodes, watch, workers) for _ in range(2)]
-        finally:
-            stop.set()
-            for worker in workers:
-                worker.join(60)
-        for worker in workers:
-            check(not worker.is_alive() and not worker.error, "an operation hangs or failed: %s" % worker.error)
-        point = rig.remount(point, url)
-        for worker in workers:
-            worker.judge(point)
-        rig.umount(point)
-        told = rig.call("fsck", "--deep", url)
-        check(told.returncode == 0, "fsck finds something: " + told.stdout)
-        return "%d files made, %d left and whole; the longest operation took %s" % (
-            sum(worker.count for worker in workers), sum(len(worker.there) for worker in workers),
-            " and ".join("%.1f s" % pause for pause in pauses))
+        pauses, files = under_work(rig, url, lambda workers: [_failed_over(nodes, watch, workers) for _ in range(2)], url)
+        return "%s; the longest operation took %s" % (files, " and ".join("%.1f s" % pause for pause in pauses))
 
 
 def _failed_over(nodes, watch, workers):
     """The first of the nodes dies, the second takes over and the first comes back as its replica; the longest operation."""
-    time.sleep(SECONDS)
-    progress(workers)
-    for worker in workers:
-        worker.longest = 0.0
-    nodes[0].die()
-    watch.moved(nodes[1])
-    progress(workers)
-    pause = max(worker.longest for worker in workers)
+    def fail_over():
+        nodes[0].die()
+        watch.moved(nodes[1])
+
+    _, pause = disturbed(workers, fail_over)
     check(pause > 0.4, "nobody had to wait: %.2f s" % pause)
     nodes.append(Node(nodes[0].folder, nodes[0].port, "--replicaof", "127.0.0.1", str(nodes[1].port)))
     del nodes[0]
