@@ -346,15 +346,13 @@ fn check_version(text: &str) -> Result<(), EngineError> {
 mod tests {
     use super::*;
 
-    fn server(text: &str) -> Result<(), EngineError> {
-        check_version(text)
-    }
-
     #[test]
     fn old_servers_are_refused_by_name() {
-        assert!(server("# Server\r\nredis_version:6.2.0\r\nredis_mode:standalone\r\n").is_ok());
-        assert!(server("redis_version:255.255.255\r\n").is_ok());
-        let old = server("redis_version:6.0.16\r\n").unwrap_err().to_string();
+        assert!(
+            check_version("# Server\r\nredis_version:6.2.0\r\nredis_mode:standalone\r\n").is_ok()
+        );
+        assert!(check_version("redis_version:255.255.255\r\n").is_ok());
+        let old = check_version("redis_version:6.0.16\r\n").unwrap_err().to_string();
         assert!(old.contains("6.0.16") && old.contains("6.2"), "{old}");
     }
 }
