@@ -62,7 +62,7 @@ class Cluster:
 
     def lose(self, number):
         """A master dies with what its replica has; the replica takes over."""
-        self.nodes[number].die()
+        self.nodes[number].die(self.nodes[3])
         await_(lambda: "role:master" in self.nodes[3].call("INFO", "replication")
                and "cluster_state:ok" in self.nodes[3].call("CLUSTER", "INFO"), 40, "the replica does not take over")
 

@@ -24,19 +24,20 @@ class Node(Redis):
     def call(self, *words):
         return run("redis-cli", "--no-auth-warning", "-a", PASSWORD, "-s", self.socket, *words).stdout
 
-    def die(self):
-        """Not before its replica has what it answered: replication is asynchronous, and its last instant would be lost."""
+    def die(self, replica):
+        """Not before its replica has what it answered: replication is asynchronous, and its last instant would be lost.
+
+        The replica is asked itself, for it tells its master only once a second: by then Sentinels, whose greetings wait with
+        the writes, may take the master for dead and the replica for the new one.
+        """
         self.call("CLIENT", "PAUSE", "60000", "WRITE")
-        await_(self._is_followed, 20, "the replica does not catch up")
+        await_(lambda: replica.offset() == self.offset(), 20, "the replica does not catch up")
         self.end()
         os.unlink(self.socket)
 
-
-    def _is_followed(self):
-        """Whether some replica has all there is."""
-        lines = dict(line.split(":", 1) for line in self.call("INFO", "replication").split() if ":" in line)
-        return any("state=online,offset=%s," % lines["master_repl_offset"] in value
-                   for name, value in lines.items() if name.startswith("slave"))
+    def offset(self):
+        """How far it is in what the master wrote."""
+        return next(line for line in self.call("INFO", "replication").split() if line.startswith("master_repl_offset:"))
 
 
 class Watch:
@@ -206,7 +207,7 @@ def sentinel(rig):
 def _failed_over(nodes, watch, workers):
     """The first of the nodes dies, the second takes over and the first comes back as its replica; the longest operation."""
     def fail_over():
-        nodes[0].die()
+        nodes[0].die(nodes[1])
         watch.moved(nodes[1])
 
     _, pause = disturbed(workers, fail_over)
