@@ -36,6 +36,48 @@ impl fmt::Display for Ino {
     }
 }
 
+/// How far written bytes have come; each level holds what those below it hold.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Level {
+    /// In the memory of the mount.
+    Accepted,
+    /// With the kernel: they survive a crash of the mount.
+    Logged,
+    /// On this machine's disk: they survive a loss of power.
+    Local,
+    /// In the object store.
+    Uploaded,
+    /// In the object store, and named by metadata.
+    Committed,
+}
+
+impl Level {
+    /// All, lowest first.
+    pub const ALL: [Self; 5] =
+        [Self::Accepted, Self::Logged, Self::Local, Self::Uploaded, Self::Committed];
+
+    /// As people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Logged => "logged",
+            Self::Local => "local",
+            Self::Uploaded => "uploaded",
+            Self::Committed => "committed",
+        }
+    }
+}
+
+/// When other clients may see what was written with `--writeback`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Publish {
+    /// As soon as it is kept on this machine, as JuiceFS does; they cannot read it before its upload.
+    #[default]
+    Local,
+    /// When it is in the object store.
+    Uploaded,
+}
+
 /// The id of a slice; 0 is a hole.
 pub type SliceId = u64;
 

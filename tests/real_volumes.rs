@@ -14,7 +14,7 @@ use jfs_uring::meta::{Meta, MetaShared, Rules};
 use jfs_uring::object::{FileStore, Layout, Prefixed};
 use jfs_uring::pages::Pool;
 use jfs_uring::stage::{BlockCache, CacheConfig, Compression};
-use jfs_uring::types::Ino;
+use jfs_uring::types::{Ino, Publish};
 use jfs_uring::uring;
 use serde_json::Value;
 
@@ -75,6 +75,8 @@ fn mount(setting: &Value, folder: &Path, compacts: bool) -> Rc<Data> {
         max_readahead_bytes: 4 << 20,
         prefetch: 1,
         compacts,
+        staging: None,
+        publish: Publish::Local,
     });
     let prefix = format!("{}/", setting["Name"].as_str().expect("a name"));
     let store = Prefixed::new(FileStore::new(folder).expect("a folder"), prefix);

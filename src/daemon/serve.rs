@@ -23,7 +23,7 @@ use crate::meta::{Local, Meta, MetaShared, Rules};
 use crate::object::Layout;
 use crate::pages::Pool;
 use crate::stage::{BlockCache, CacheConfig};
-use crate::types::Ino;
+use crate::types::{Ino, Publish};
 use crate::uring;
 use crate::vfs::op::{Reply, Request};
 use crate::vfs::{Notices, Vfs, VfsConfig, VfsShared};
@@ -133,6 +133,8 @@ impl Server {
             max_readahead_bytes: readahead_bytes(&plan.cache, block_bytes),
             prefetch: plan.cache.prefetch,
             compacts: plan.duties.as_ref().is_some_and(|duties| duties.clean_up),
+            staging: None,
+            publish: Publish::Local,
         });
         let rules = Rules { skip_dir_mtime_ns: plan.skip_dir_mtime_ns, ..rules_of(setting) };
         let (root, read_only) = (plan.vfs.root, plan.vfs.read_only);

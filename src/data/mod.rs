@@ -11,6 +11,7 @@ mod deleter;
 mod error;
 mod extents;
 mod geometry;
+mod levels;
 mod near;
 mod overlay;
 mod patience;
@@ -37,6 +38,7 @@ use crate::stage::Codec;
 pub use counts::DataCounts;
 pub use error::DataError;
 pub use extents::Pending;
+pub use levels::FileState;
 pub use near::{Nearby, Nearness, blocks_of};
 pub use shared::{DataConfig, DataShared};
 

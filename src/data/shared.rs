@@ -17,9 +17,9 @@ use super::extents::{Extents, Step};
 use crate::metrics::Sheets;
 use crate::object::Layout;
 use crate::pages::Pool;
-use crate::stage::{BlockCache, Compression};
+use crate::stage::{BlockCache, Compression, Staging};
 use crate::stdx::{Gate, Permits, monotonic_ns};
-use crate::types::Ino;
+use crate::types::{Ino, Publish};
 
 /// Shards of the table of files.
 const SHARDS: usize = 16;
@@ -57,6 +57,10 @@ pub struct DataConfig {
     pub prefetch: usize,
     /// Long lists of slices are made shorter when they are met.
     pub compacts: bool,
+    /// Blocks that wait for their upload.
+    pub staging: Option<Arc<Staging>>,
+    /// When others may see what is staged.
+    pub publish: Publish,
 }
 
 /// One file's dirty state.

@@ -13,7 +13,9 @@ use crate::meta::{Compaction, Local, MetaError, NewSlices, SizedSlice};
 use crate::object::{Layout, Local as StoreLocal, ObjectInfo, StoreError, Tiers, mem};
 use crate::pages::{PAGE_BYTES, Page, Pool};
 use crate::stage::{BlockCache, CacheConfig, Compression};
-use crate::types::{Attr, CHUNK_BYTES, FILE_BYTES_END, FileType, Ino, SliceId, SliceRecord, Time};
+use crate::types::{
+    Attr, CHUNK_BYTES, FILE_BYTES_END, FileType, Ino, Publish, SliceId, SliceRecord, Time,
+};
 use crate::uring;
 
 const INO: Ino = Ino(7);
@@ -221,6 +223,8 @@ impl World {
             max_readahead_bytes: 1 << 20,
             prefetch: 1,
             compacts: false,
+            staging: None,
+            publish: Publish::Local,
         });
         let data = Data::new(table.clone(), store.clone(), shared);
         Self { table, store, data }
@@ -728,6 +732,8 @@ fn cores_share_files_and_wake_each_other() {
         max_readahead_bytes: 0,
         prefetch: 0,
         compacts: false,
+        staging: None,
+        publish: Publish::Local,
     });
     let inner = mem::open("data-cores");
     let done = Arc::new(AtomicUsize::new(0));

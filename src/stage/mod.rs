@@ -4,6 +4,11 @@
 
 mod cache;
 mod codec;
+mod staging;
 
 pub use cache::{BlockCache, CacheConfig, CacheError, CacheStats, Eviction, Verify};
 pub use codec::{Codec, Compression, Damaged};
+pub use staging::{
+    FailedUpload, NewBlock, NotKept, Removed, Staging, StagingConfig, StagingCounts, StagingError, StagingStatus, Standing,
+    Upload, UploadHours,
+};

@@ -14,7 +14,7 @@ use jfs_uring::meta::{Meta, MetaShared, Rules};
 use jfs_uring::object::{Layout, Local, ObjectInfo, Store, StoreError, mem};
 use jfs_uring::pages::{Page, Pool};
 use jfs_uring::stage::{BlockCache, CacheConfig, Compression};
-use jfs_uring::types::{Attr, FileType, Ino, Time};
+use jfs_uring::types::{Attr, FileType, Ino, Publish, Time};
 use jfs_uring::uring;
 use jfs_uring::vfs::op::{
     Caller, DirentReply, EntryReply, LockRange, Op, Payload, Reply, Request, SetAttr,
@@ -104,6 +104,8 @@ impl Volume {
             max_readahead_bytes: 1 << 20,
             prefetch: 1,
             compacts: self.compacts,
+            staging: None,
+            publish: Publish::Local,
         });
         let data = Data::new(Rc::clone(&meta) as Rc<_>, store, shared);
         let vfs = Vfs::new(Rc::clone(&meta), data, VfsShared::new(), config);

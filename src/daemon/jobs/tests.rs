@@ -20,7 +20,7 @@ use crate::object::{FileStore, Layout, Prefixed, Store};
 use crate::pages::Pool;
 use crate::stage::Compression;
 use crate::stdx::{now, step};
-use crate::types::{Attr, CHUNK_BYTES, FileType, Ino, charged_bytes};
+use crate::types::{Attr, CHUNK_BYTES, FileType, Ino, Publish, charged_bytes};
 use crate::uring::block_on;
 use crate::vfs::{VfsConfig, VfsShared};
 
@@ -78,6 +78,8 @@ impl World {
             max_readahead_bytes: 0,
             prefetch: 0,
             compacts: true,
+            staging: None,
+            publish: Publish::Local,
         });
         let data = Data::new(Rc::clone(&meta) as Rc<_>, self.store(), data);
         let shared: Arc<VfsShared> = VfsShared::new();

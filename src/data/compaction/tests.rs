@@ -16,7 +16,7 @@ use crate::object::{Store, Tiers, mem};
 use crate::pages::Pool;
 use crate::stage::Compression;
 use crate::stdx::Chance;
-use crate::types::{Attr, FileType, Time};
+use crate::types::{Attr, FileType, Publish, Time};
 
 const BLOCK: usize = 64 << 10;
 
@@ -53,6 +53,8 @@ impl World<'_> {
             max_readahead_bytes: 0,
             prefetch: 0,
             compacts,
+            staging: None,
+            publish: Publish::Local,
         });
         let store = Rc::new(mem::open(&self.store));
         let data = Data::new(Rc::clone(&meta) as Rc<_>, store, shared);
