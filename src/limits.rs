@@ -50,9 +50,11 @@ pub const CONTROL_ANSWERS_BYTES_MAX: usize = 1 << 20;
 /// Names, and nodes, that the kernel may keep for long because their changes are heard of; others are
 /// kept for a second.
 pub const WATCHED_MAX: usize = 1 << 17;
-/// Of these, names of one directory.
+/// Directories whose listing the kernel may keep because its changes are heard of; of others it keeps none.
+pub const WATCHED_LISTINGS_MAX: usize = 1 << 14;
+/// Of the names, those of one directory.
 pub const WATCHED_NAMES_OF_DIR_MAX: usize = 1 << 12;
-/// Of these, names that an engine is asked about at a time.
+/// Of the names, those that an engine is asked about at a time.
 pub const WATCHED_NAMES_TOGETHER: usize = 1 << 9;
 /// What the kernel must forget and has not heard yet; who has more to tell waits.
 pub const NOTICES_MAX: usize = 1 << 12;
