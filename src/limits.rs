@@ -98,6 +98,9 @@ pub const REDIS_CHUNKS_TRIED_MAX: usize = 1 << 14;
 pub const REDIS_NODES_MAX: usize = 64;
 /// Requests over HTTP in work, all cores together; one more waits for its turn.
 pub const NET_REQUESTS_MAX: usize = 1 << 10;
+/// Names of one folder of an object store that a listing holds, where the store lists in no order.
+#[cfg(feature = "object-extra")]
+pub const FOLDER_NAMES_MAX: usize = 1 << 14;
 /// Connections to one bucket that are kept open without use.
 pub const STORE_CONNECTIONS_IDLE_MAX: usize = 64;
 /// Bytes of an encrypted object; a longer one is no block.
