@@ -50,8 +50,8 @@ pub(super) async fn dial(target: &Target, seen: &Seen) -> Result<Met, Failed> {
         Place::Sentinels { master, at } => {
             let mut told = Failed::Absent("META-URL names no Sentinel".into());
             // One that was cut off from the others may name a master that was.
-            for (host, port) in at {
-                let sentinel = RedisAddress::Tcp(host.clone(), *port);
+            for host in at {
+                let sentinel = RedisAddress::from(host.clone());
                 let failed = match sentinel::master(target, master, &sentinel).await {
                     Ok(address) if tried.contains(&address) => continue,
                     Ok(address) => match follow(target, seen, address.clone(), tried).await {
@@ -66,8 +66,8 @@ pub(super) async fn dial(target: &Target, seen: &Seen) -> Result<Met, Failed> {
         }
         Place::One(address) => among(target, seen, vec![address.clone()], tried).await,
         Place::Nodes(at) => {
-            let at = at.iter().map(|(host, port)| RedisAddress::Tcp(host.clone(), *port));
-            among(target, seen, at.collect(), tried).await
+            let at = at.iter().cloned().map(RedisAddress::from).collect();
+            among(target, seen, at, tried).await
         }
     }
 }
@@ -79,7 +79,7 @@ async fn among(
     mut at: Vec<RedisAddress>,
     tried: &mut Vec<RedisAddress>,
 ) -> Result<Met, Failed> {
-    at.extend(seen.nodes().into_iter().map(|(host, port)| RedisAddress::Tcp(host, port)));
+    at.extend(seen.nodes().into_iter().map(RedisAddress::from));
     if let [only] = &at[..] {
         return follow(target, seen, only.clone(), tried).await;
     }
