@@ -1,5 +1,5 @@
 //! A bucket without work in it: what is put is thrown away, what is got are zeros of
-//! the length that the object's name tells, and the first byte comes after a delay.
+//! the length that the object's name tells, and the first byte of an answer comes after a delay.
 //!
 //! Small objects, such as the mark of a volume, are kept as they are.
 
@@ -15,8 +15,24 @@ const PIECE_BYTES: usize = 256 * 1024;
 
 type Kept = Arc<Mutex<HashMap<String, Vec<u8>>>>;
 
-/// Serve on loopback, each connection on a thread of its own, until the process ends.
+/// How late answers are.
+#[derive(Clone, Copy)]
+struct Delays {
+    get: Duration,
+    put: Duration,
+}
+
+/// Serve on loopback, each connection on a thread of its own, until the process ends. Gets are late.
 pub fn start(delay: Duration) -> SocketAddr {
+    serve_all(Delays { get: delay, put: Duration::ZERO })
+}
+
+/// The same; puts are late, too.
+pub fn start_late_at_both(delay: Duration) -> SocketAddr {
+    serve_all(Delays { get: delay, put: delay })
+}
+
+fn serve_all(delays: Delays) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound");
     let kept = Kept::default();
@@ -24,7 +40,7 @@ pub fn start(delay: Duration) -> SocketAddr {
         for stream in listener.incoming() {
             let (stream, kept) = (stream.expect("a connection"), Arc::clone(&kept));
             // A client that leaves ends its thread.
-            std::thread::spawn(move || drop(serve(stream, &kept, delay)));
+            std::thread::spawn(move || drop(serve(stream, &kept, delays)));
         }
     });
     address
@@ -38,7 +54,7 @@ struct Head {
     range: Option<(usize, usize)>,
 }
 
-fn serve(stream: TcpStream, kept: &Kept, delay: Duration) -> std::io::Result<()> {
+fn serve(stream: TcpStream, kept: &Kept, delays: Delays) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut answers = stream.try_clone()?;
     let mut requests = BufReader::with_capacity(PIECE_BYTES, stream);
@@ -47,12 +63,13 @@ fn serve(stream: TcpStream, kept: &Kept, delay: Duration) -> std::io::Result<()>
         match head.method.as_str() {
             "PUT" => {
                 take_body(&mut requests, &head, kept)?;
+                std::thread::sleep(delays.put);
                 answers
                     .write_all(b"HTTP/1.1 200 OK\r\nETag: \"0\"\r\nContent-Length: 0\r\n\r\n")?;
             }
             "GET" if head.key.contains("list-type=2") => answer_list(&mut answers)?,
             "GET" => {
-                std::thread::sleep(delay);
+                std::thread::sleep(delays.get);
                 answer_get(&mut answers, &head, kept, &zeros)?;
             }
             "DELETE" => answers.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?,
