@@ -83,6 +83,7 @@ pub fn mount(
     let lock = connected.as_ref().ok().and_then(|_| ServingLock::take(&point));
     let served = connected.and_then(|session| serve(session, &point, &plan, &server, readiness));
     server.close_session();
+    server.close_staging();
     // `umount` returns now: nothing of this mount is left to be done.
     drop(lock);
     served

@@ -216,7 +216,8 @@ mod tests {
             oldest_age_ms: 9,
             last_error: last_error.map(str::to_owned),
         };
-        let sum = joined(joined(NOTHING, file(Level::Local, None)), file(Level::Uploaded, Some("x")));
+        let sum =
+            joined(joined(NOTHING, file(Level::Local, None)), file(Level::Uploaded, Some("x")));
         let wanted = FileState { bytes_left: 10, blocks_left: 2, ..file(Level::Local, Some("x")) };
         assert_eq!(sum, wanted);
     }

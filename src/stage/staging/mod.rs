@@ -22,7 +22,9 @@ use crate::stdx::Gate;
 #[derive(Debug, thiserror::Error)]
 pub enum StagingError {
     /// Another process keeps blocks there.
-    #[error("{folder} is in use by process {pid}; unmount it, or give this mount its own --cache-dir")]
+    #[error(
+        "{folder} is in use by process {pid}; unmount it, or give this mount its own --cache-dir"
+    )]
     InUse {
         /// The folder of this volume.
         folder: String,

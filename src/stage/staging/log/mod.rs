@@ -88,7 +88,13 @@ impl<M: Medium> Log<M> {
     }
 
     /// Bytes of a block of `size` bytes, from `offset` of it on; `whole` reads are checked.
-    pub(super) fn read(&self, _place: Place, _key: BlockKey, _offset: u32, _into: &mut [u8]) -> io::Result<()> {
+    pub(super) fn read(
+        &self,
+        _place: Place,
+        _key: BlockKey,
+        _offset: u32,
+        _into: &mut [u8],
+    ) -> io::Result<()> {
         unimplemented!()
     }
 
