@@ -73,7 +73,7 @@ pub fn open(
     layout: Layout,
     cache: &Arc<BlockCache>,
 ) -> Result<Option<Arc<Staging>>, Failure> {
-    if plan.vfs.read_only || hindrance(&plan.cache.blocks).is_some() {
+    if !may_keep(plan.vfs.read_only, &plan.cache.blocks) {
         return Ok(None);
     }
     let config = config(plan.cache.staging.as_ref(), &plan.cache.blocks);
@@ -86,6 +86,11 @@ pub fn open(
         tracing::info!(blocks, bytes, age_ms, "an earlier mount left blocks; they are uploaded");
     }
     Ok(Some(staging))
+}
+
+/// Whether a mount has to do with blocks that wait on this machine.
+fn may_keep(read_only: bool, cache: &CacheConfig) -> bool {
+    !read_only && hindrance(cache).is_none()
 }
 
 fn config(plan: Option<&StagingPlan>, cache: &CacheConfig) -> StagingConfig {
@@ -128,6 +133,13 @@ mod tests {
         assert!(hindrance(&cache(&[], 1)).unwrap().contains("--cache-dir"));
         assert!(hindrance(&cache(&["/a"], 0)).unwrap().contains("--cache-size"));
         assert_eq!(hindrance(&cache(&["/a"], 1)), None);
+    }
+
+    #[test]
+    fn a_mount_that_only_reads_leaves_leftovers_alone() {
+        let cache = CacheConfig { folders: vec!["/a".into()], ..CacheConfig::default() };
+        assert!(may_keep(false, &cache) && !may_keep(true, &cache));
+        assert!(!may_keep(false, &CacheConfig::default()));
     }
 
     #[test]
