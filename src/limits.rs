@@ -62,6 +62,10 @@ pub const BACKGROUND_FILLS_MAX: usize = 4;
 pub const CHECK_PAGE: usize = 4096;
 /// Objects that a check of a volume reads at a time, each whole.
 pub const CHECK_READS_MAX: usize = 16;
+/// Files below a folder whose data is looked at, or waited for, at a time.
+pub const LEVEL_FILES_MAX: usize = 64;
+/// Files that wait to be published and are looked at at a time.
+pub const UNPUBLISHED_LOOKS_MAX: usize = 1 << 12;
 /// Names of a directory that a dump asks for at a time, with all that belongs to them.
 pub const DUMP_BATCH: usize = 64;
 /// Chunks of a file that a dump looks for at a time.

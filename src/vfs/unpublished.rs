@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use super::dispatch::Vfs;
 use super::inode::Inode;
+use crate::limits::UNPUBLISHED_LOOKS_MAX;
 use crate::types::{Attr, Ino, Publish};
 use crate::uring;
 
-/// How often is looked whether data was committed, and at how many files at a time.
+/// How often is looked whether data was committed.
 const PACE: Duration = Duration::from_millis(500);
-const LOOKED_AT: usize = 4096;
 
 /// Inodes that wait for a commit; each has a record, so that their bound is that of records.
 #[derive(Default)]
@@ -30,7 +30,7 @@ impl Unpublished {
     /// Those that wait for longest.
     fn take(&self) -> Vec<Ino> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let some = waiting.len().min(LOOKED_AT);
+        let some = waiting.len().min(UNPUBLISHED_LOOKS_MAX);
         waiting.drain(..some).collect()
     }
 }

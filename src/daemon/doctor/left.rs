@@ -1,26 +1,29 @@
 //! Blocks of earlier mounts that wait in a cache folder for their upload.
 //!
-//! Owns the finding. A mount that works there now has such blocks, too, and nothing is wrong with that.
+//! Owns the finding. Folders that a mount works in now are left out: it uploads what is there.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
 
 use super::Finding;
 use crate::daemon::leftovers::{Leftovers, volumes_in};
 
-/// Blocks of this age, ms, are worth a word: a mount in use uploads them before.
-const OLD_MS: u64 = 3_600_000;
 /// Where small blocks are while a mount works, and after it was killed, below the folder of a volume.
 const LOG: &str = "log";
+/// What a mount holds locked that uploads from the folder of a volume.
+const LOCK: &str = "staging.lock";
 
 pub fn examine(cache_folder: &Path) -> Finding {
     let what = "staged blocks";
-    let volumes = volumes_in(cache_folder);
+    let mut volumes = volumes_in(cache_folder);
+    volumes.retain(|volume| !is_served(volume));
     let left = Leftovers::of(&volumes);
     let logs: Vec<PathBuf> = volumes.into_iter().filter(|volume| has_log(volume)).collect();
     let shown = cache_folder.display();
     if left.blocks == 0 && logs.is_empty() {
-        return Finding::good(what, format!("none wait in {shown}"));
+        return Finding::good(what, format!("none of an earlier mount wait in {shown}"));
     }
     let Leftovers { blocks, bytes, oldest_age_ms, .. } = left;
     let mut seen = format!(
@@ -31,16 +34,13 @@ pub fn examine(cache_folder: &Path) -> Finding {
     if !logs.is_empty() {
         seen.push_str(", and small ones in a log");
     }
-    if oldest_age_ms < OLD_MS && logs.is_empty() {
-        return Finding::good(what, seen);
-    }
     let folders = left.folders.iter().chain(&logs);
     let mut names: Vec<_> = folders.filter_map(|folder| folder.file_name()).collect();
     names.sort();
     names.dedup();
     let uuids: Vec<_> = names.iter().map(|name| name.to_string_lossy()).collect();
     let cure = format!(
-        "unless a mount uploads them now: jfs-uring mount --cache-dir {shown} META-URL MOUNTPOINT, of the volume with UUID {}",
+        "jfs-uring mount --cache-dir {shown} META-URL MOUNTPOINT, of the volume with UUID {}",
         uuids.join(" or ")
     );
     Finding::poor(what, seen, cure)
@@ -50,30 +50,39 @@ fn has_log(volume: &Path) -> bool {
     fs::read_dir(volume.join(LOG)).is_ok_and(|mut segments| segments.next().is_some())
 }
 
+/// Whether a mount uploads from there now.
+fn is_served(volume: &Path) -> bool {
+    let Ok(lock) = File::open(volume.join(LOCK)) else { return false };
+    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared).is_err()
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime};
-
     use super::super::Health;
     use super::*;
 
     #[test]
-    fn old_blocks_and_logs_are_told_with_their_volume() {
+    fn blocks_and_logs_are_told_with_their_volume() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(examine(folder.path()).health, Health::Good);
         let chunks = folder.path().join("uuid-a/rawstaging/chunks/0/4");
         fs::create_dir_all(&chunks).unwrap();
         fs::write(chunks.join("4101_0_2097152"), "x").unwrap();
-        let young = examine(folder.path());
-        assert_eq!(young.health, Health::Good);
-        assert!(young.seen.starts_with("1 blocks (2 MiB"), "{}", young.seen);
-        let old = SystemTime::now() - Duration::from_secs(7200);
-        fs::File::open(chunks.join("4101_0_2097152")).unwrap().set_modified(old).unwrap();
-        assert!(examine(folder.path()).cure.ends_with("UUID uuid-a"));
+        let one = examine(folder.path());
+        assert!(one.seen.starts_with("1 blocks (2 MiB"), "{}", one.seen);
+        assert!(one.cure.ends_with("UUID uuid-a"), "{}", one.cure);
         fs::create_dir_all(folder.path().join("uuid-b/log")).unwrap();
         fs::write(folder.path().join("uuid-b/log/0000000001"), "x").unwrap();
         let both = examine(folder.path());
         assert_eq!(both.health, Health::Poor);
         assert!(both.cure.ends_with("uuid-a or uuid-b") && both.seen.contains("in a log"));
+        let locks = ["uuid-a", "uuid-b"].map(|uuid| {
+            let lock = File::create(folder.path().join(uuid).join(LOCK)).unwrap();
+            rustix::fs::flock(&lock, FlockOperation::LockExclusive).unwrap();
+            lock
+        });
+        assert_eq!(examine(folder.path()).health, Health::Good, "a mount has them");
+        drop(locks);
+        assert_eq!(examine(folder.path()).health, Health::Poor);
     }
 }

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::job::Job;
 use crate::data::FileState;
 use crate::errno::Cause;
+use crate::limits::LEVEL_FILES_MAX;
 use crate::stdx::Permits;
 use crate::types::{FileType, Ino, Level};
 use crate::uring;
@@ -22,8 +23,6 @@ use crate::vfs::Vfs;
 use crate::vfs::error::Done;
 use crate::vfs::state::{NOTHING, file_json, joined};
 
-/// Files below a directory that are looked at, or waited for, at a time.
-const FILES_TOGETHER: usize = 64;
 /// How often is looked how much is left, and whether anybody still waits.
 const PACE: Duration = Duration::from_millis(200);
 
@@ -110,7 +109,7 @@ impl Vfs {
     where
         F: Future<Output = Done<()>> + 'static,
     {
-        let permits = Permits::new(FILES_TOGETHER);
+        let permits = Permits::new(LEVEL_FILES_MAX);
         let failed: Rc<RefCell<Option<Cause>>> = Rc::default();
         let mut dirs = vec![dir];
         while let Some(dir) = dirs.pop() {
@@ -134,8 +133,8 @@ impl Vfs {
             }
         }
         // Who has all permits knows that no file is in work.
-        let mut all = Vec::with_capacity(FILES_TOGETHER);
-        for _ in 0..FILES_TOGETHER {
+        let mut all = Vec::with_capacity(LEVEL_FILES_MAX);
+        for _ in 0..LEVEL_FILES_MAX {
             all.push(permits.take().await);
         }
         failed.borrow_mut().take().map_or(Ok(()), Err)
