@@ -229,6 +229,15 @@ impl Server {
         })
     }
 
+    /// What an earlier mount kept and did not publish is seen from now on.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn take_over(&self) -> Result<(), Failure> {
+        let recovered = uring::block_on(async { self.floors().1.recover().await });
+        recovered.map_err(|error| Failure::failed(format!("what an earlier mount left: {error}")))
+    }
+
     /// End the session, with what it kept open. Other clients do it when this cannot.
     pub fn close_session(&self) {
         if self.plan.duties.is_none() {

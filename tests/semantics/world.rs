@@ -98,6 +98,7 @@ impl Volume {
     pub async fn mount_keeping(&self, config: VfsConfig, store: Rc<dyn Store>) -> Rc<Mount> {
         let staging = self.staging(config.writeback).expect("the folder is free");
         let mount = self.mount_with(config, store, Some(staging)).await;
+        mount.data.recover().await.expect("taken over");
         uring::spawn(Rc::clone(&mount.data).drain());
         uring::spawn(Rc::clone(&mount.vfs).follow_commits());
         mount
