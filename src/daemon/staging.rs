@@ -78,14 +78,7 @@ pub fn open(
     }
     let config = config(plan.cache.staging.as_ref(), &plan.cache.blocks);
     let staging = Staging::open(&config, uuid, layout, Some(Arc::clone(cache)));
-    let staging = staging.map_err(|error| Failure::failed(error.to_string()))?;
-    let found = staging.status();
-    let blocks = found.logged_blocks + found.local_blocks;
-    if blocks > 0 {
-        let (bytes, age_ms) = (found.logged_bytes + found.local_bytes, found.oldest_age_ms);
-        tracing::info!(blocks, bytes, age_ms, "an earlier mount left blocks; they are uploaded");
-    }
-    Ok(Some(staging))
+    Ok(Some(staging.map_err(|error| Failure::failed(error.to_string()))?))
 }
 
 /// Whether a mount has to do with blocks that wait on this machine.

@@ -84,6 +84,7 @@ impl BlockCache {
             }
         }
         self.counters.misses.add(1);
+        self.counters.miss_bytes.add(u64::from(len));
         None
     }
 

@@ -132,6 +132,7 @@ fn blocks(report: &mut Report, cache: &CacheStats) {
     report.counter("blockcache_hits", "Reads that the block cache answered.", hits);
     report.counter("blockcache_miss", "Reads that it did not answer.", cache.misses);
     report.counter("blockcache_hit_bytes", "Bytes that it answered.", cache.hit_bytes);
+    report.counter("blockcache_miss_bytes", "Bytes that it did not answer.", cache.miss_bytes);
     report.counter("blockcache_writes", "Blocks written to its disks.", cache.writes);
     report.counter("blockcache_write_bytes", "Bytes of these.", cache.write_bytes);
     report.counter("blockcache_drops", "Blocks that were not written.", cache.drops);
