@@ -159,6 +159,10 @@ impl Slices for Meta {
         Box::pin(async move { Ok(self.node(ino).await?.tier) })
     }
 
+    fn length(&self, ino: Ino) -> Local<'_, Result<u64, MetaError>> {
+        Box::pin(async move { Ok(self.node(ino).await?.length) })
+    }
+
     fn chunk(&self, ino: Ino, chunk: u32) -> Local<'_, Result<Vec<SliceRecord>, MetaError>> {
         Box::pin(async move {
             match self

@@ -86,6 +86,11 @@ impl Compaction {
         if self.copies { &self.pieces } else { &[] }
     }
 
+    /// Slices of which something is visible after the records that are kept.
+    pub fn shown(&self) -> Vec<SliceId> {
+        self.pieces.iter().filter(|piece| piece.id > 0).map(|piece| piece.id).collect()
+    }
+
     /// Bytes of the new slice.
     pub fn size(&self) -> u32 {
         self.pieces().iter().map(|piece| piece.len).sum()

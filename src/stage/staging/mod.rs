@@ -22,7 +22,9 @@ use crate::stdx::Gate;
 #[derive(Debug, thiserror::Error)]
 pub enum StagingError {
     /// Another process keeps blocks there.
-    #[error("{folder} is in use by process {pid}; unmount it, or give this mount its own --cache-dir")]
+    #[error(
+        "{folder} is in use by process {pid}; unmount it, or give this mount its own --cache-dir"
+    )]
     InUse {
         /// The folder of this volume.
         folder: String,
@@ -65,6 +67,8 @@ pub struct NewBlock<'a> {
     pub group: u64,
     /// All its bytes.
     pub pages: &'a [Page],
+    /// When the oldest of its bytes was kept, ms since 1970; `None` for now.
+    pub kept_ms: Option<u64>,
 }
 
 /// A block whose turn it is; its upload ends with `uploaded` or `upload_failed`.
@@ -129,6 +133,11 @@ impl Staging {
 
     /// How far a block that is kept here has come; `None` if it is not.
     pub fn standing(&self, _key: &BlockKey) -> Option<Standing> {
+        unimplemented!()
+    }
+
+    /// When a block that is kept here was kept, ms since 1970.
+    pub fn kept_ms(&self, _key: &BlockKey) -> Option<u64> {
         unimplemented!()
     }
 
@@ -201,6 +210,11 @@ impl Staging {
 
     /// The notes an earlier mount left, in the order they were made; once.
     pub fn take_notes(&self) -> Vec<(u64, Vec<u8>)> {
+        unimplemented!()
+    }
+
+    /// Whether every block is in the object store.
+    pub fn is_empty(&self) -> bool {
         unimplemented!()
     }
 
