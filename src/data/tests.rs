@@ -18,6 +18,8 @@ use crate::types::{
 };
 use crate::uring;
 
+mod staged;
+
 const INO: Ino = Ino(7);
 const BLOCK: u64 = 64 << 10;
 
