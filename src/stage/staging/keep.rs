@@ -44,8 +44,8 @@ impl<M: Medium> Staging<M> {
         let room = self.reserve(u64::from(size)).await?;
         let _writing = self.begin()?;
         let kept = match size <= STAGING_LOG_BLOCK_BYTES_MAX {
-            true => self.into_log(&block, room),
-            false => self.into_file(&block, room).await,
+            true => self.keep_in_log(&block, room),
+            false => self.keep_as_file(&block, room).await,
         };
         let mut state = self.held.lock();
         match &kept {
@@ -91,7 +91,7 @@ impl<M: Medium> Staging<M> {
         Ok(Writing(&self.held))
     }
 
-    fn into_log(&self, block: &NewBlock<'_>, room: Reserved<'_, M>) -> Result<(), NotKept> {
+    fn keep_in_log(&self, block: &NewBlock<'_>, room: Reserved<'_, M>) -> Result<(), NotKept> {
         let (number, _) = self.held.log().map_err(NotKept::Failed)?;
         if self.held.folders[number].fill() == Fill::Full {
             return Err(NotKept::NoRoom);
@@ -106,7 +106,11 @@ impl<M: Medium> Staging<M> {
         Ok(())
     }
 
-    async fn into_file(&self, block: &NewBlock<'_>, room: Reserved<'_, M>) -> Result<(), NotKept> {
+    async fn keep_as_file(
+        &self,
+        block: &NewBlock<'_>,
+        room: Reserved<'_, M>,
+    ) -> Result<(), NotKept> {
         loop {
             let number = self.home_of(block.key)?;
             let folder = &self.held.folders[number];

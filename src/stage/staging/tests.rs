@@ -252,7 +252,9 @@ fn writers_wait_at_the_limit_and_what_is_delayed_goes() {
         assert_eq!(staging.next_upload(), None);
         let ticket = staging.gate().ticket();
         let writer = Arc::clone(&staging);
-        spawn(async move { drop(keep(&writer, 2, 60).await.unwrap()) });
+        spawn(async move {
+            keep(&writer, 2, 60).await.unwrap();
+        });
         staging.gate().wait(ticket).await;
         let upload = staging.next_upload().unwrap();
         assert_eq!(staging.standing(&key(2, 60)), None);
