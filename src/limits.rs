@@ -39,8 +39,12 @@ pub const DELETIONS_WAITING_MAX: usize = 1 << 14;
 pub const FORGOTTEN_TOGETHER_MAX: usize = 512;
 /// Chunks that a mount compacts at a time.
 pub const COMPACTIONS_MAX: usize = 4;
+/// Blocks about to be uploaded that wait until their chunk is made shorter.
+pub const MERGES_MAX: usize = 2 * COMPACTIONS_MAX;
 /// Pieces of blocks that a compaction holds at a time; each may keep a whole block in memory.
 pub const COMPACTION_FETCHES_MAX: usize = 8;
+/// Chunks whose slices, kept by an earlier mount, are brought back at a time.
+pub const RECOVERIES_MAX: usize = 64;
 /// Bytes of the access log that wait for one reader; further lines are left out.
 pub const LOG_BYTES_MAX: usize = 2 << 20;
 /// Bytes of a message to `.control`; EFBIG for a longer one.

@@ -147,6 +147,13 @@ impl<M: Medium> Staging<M> {
         Some(if self.held.is_local(slot) { Standing::Local } else { Standing::Logged })
     }
 
+    /// When a block that is kept here was kept, ms since 1970.
+    pub fn kept_ms(&self, key: &BlockKey) -> Option<u64> {
+        let mut state = self.held.lock();
+        let at = self.held.find(&mut state, key)?;
+        Some(state.index.get(at).kept_ms)
+    }
+
     /// Let a block go that nobody refers to any more.
     pub fn remove(&self, key: &BlockKey) -> Removed {
         let slot = {
@@ -261,6 +268,11 @@ impl<M: Medium> Staging<M> {
     /// The notes an earlier mount left, in the order they were made; once.
     pub fn take_notes(&self) -> Vec<(u64, Vec<u8>)> {
         std::mem::take(&mut self.held.lock().left_notes)
+    }
+
+    /// Whether every block is in the object store.
+    pub fn is_empty(&self) -> bool {
+        self.held.lock().index.iter().next().is_none()
     }
 
     /// What is here now.

@@ -52,6 +52,8 @@ pub struct NewBlock<'a> {
     pub group: u64,
     /// All its bytes.
     pub pages: &'a [Page],
+    /// When the oldest of its bytes was kept, ms since 1970; `None` for now.
+    pub kept_ms: Option<u64>,
 }
 
 /// A block whose turn it is; its upload ends with `uploaded` or `upload_failed`.

@@ -3,7 +3,6 @@
 //! Owns one round of a folder's files: the files, then the directories that got or lost names. Rounds are
 //! shared by all who wait (`sync`); those of the log are the log's own. An error takes the folder out.
 
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -132,23 +131,18 @@ pub(super) async fn bring_files<M: Medium>(held: &Arc<Held<M>>, number: usize) {
 }
 
 /// One round: all that is there now; its number.
-fn carry<M: Medium>(
-    held: Arc<Held<M>>,
-    number: usize,
-) -> impl Future<Output = io::Result<u64>> + use<M> {
-    async move {
-        let batch = held.begin_round(number);
-        let folder = Arc::clone(&held.folders[number]);
-        if !whole(&folder, batch.keys.len()).await? {
-            let files = stream::iter(batch.keys.iter().map(|key| bring_file(&folder, *key)));
-            files.buffer_unordered(STAGING_SYNCS_MAX).try_collect::<()>().await?;
-            for dir in &batch.dirs {
-                found(folder.medium.sync_dir(dir).await)?;
-            }
+async fn carry<M: Medium>(held: Arc<Held<M>>, number: usize) -> io::Result<u64> {
+    let batch = held.begin_round(number);
+    let folder = Arc::clone(&held.folders[number]);
+    if !whole(&folder, batch.keys.len()).await? {
+        let files = stream::iter(batch.keys.iter().map(|key| bring_file(&folder, *key)));
+        files.buffer_unordered(STAGING_SYNCS_MAX).try_collect::<()>().await?;
+        for dir in &batch.dirs {
+            found(folder.medium.sync_dir(dir).await)?;
         }
-        held.end_round(number, &batch);
-        Ok(batch.round)
     }
+    held.end_round(number, &batch);
+    Ok(batch.round)
 }
 
 async fn bring_file<M: Medium>(folder: &Folder<M>, key: BlockKey) -> io::Result<()> {

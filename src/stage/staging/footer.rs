@@ -34,7 +34,7 @@ pub(super) enum Shape {
 pub(super) fn shape(file_bytes: u64, block_bytes: u32) -> Shape {
     let Some(extra) = file_bytes.checked_sub(u64::from(block_bytes)) else { return Shape::Short };
     let sums_bytes = checksum::sums_len(block_bytes as usize) as u64;
-    let sums = extra > 0 && extra % 4 == 0;
+    let sums = extra > 0 && extra.is_multiple_of(4);
     match extra.checked_sub(if sums { sums_bytes } else { 0 }) {
         Some(rest) => Shape::Whole { sums, footer_bytes: rest.min(1 << 16) as usize },
         None => Shape::Short,
@@ -55,7 +55,10 @@ pub(super) fn footer(tier: u8, sums: bool) -> Vec<u8> {
     let mut footer = MAGIC.to_vec();
     footer.extend_from_slice(&(map.len() as u16).to_be_bytes());
     footer.extend_from_slice(&map);
-    assert!(footer.len() <= FOOTER_BYTES_MAX && (footer.len() % 4 == 0) == sums, "JuiceFS's rule");
+    assert!(
+        footer.len() <= FOOTER_BYTES_MAX && footer.len().is_multiple_of(4) == sums,
+        "JuiceFS's rule"
+    );
     footer
 }
 

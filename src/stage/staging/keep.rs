@@ -44,8 +44,8 @@ impl<M: Medium> Staging<M> {
         let room = self.reserve(u64::from(size)).await?;
         let _writing = self.begin()?;
         let kept = match size <= STAGING_LOG_BLOCK_BYTES_MAX {
-            true => self.into_log(&block, room),
-            false => self.into_file(&block, room).await,
+            true => self.keep_in_log(&block, room),
+            false => self.keep_as_file(&block, room).await,
         };
         let mut state = self.held.lock();
         match &kept {
@@ -91,22 +91,27 @@ impl<M: Medium> Staging<M> {
         Ok(Writing(&self.held))
     }
 
-    fn into_log(&self, block: &NewBlock<'_>, room: Reserved<'_, M>) -> Result<(), NotKept> {
+    fn keep_in_log(&self, block: &NewBlock<'_>, room: Reserved<'_, M>) -> Result<(), NotKept> {
         let (number, _) = self.held.log().map_err(NotKept::Failed)?;
         if self.held.folders[number].fill() == Fill::Full {
             return Err(NotKept::NoRoom);
         }
         let now = self.held.now();
-        let NewBlock { key, tier, group, pages } = *block;
-        let record = Record::Block { key, tier, group, kept_ms: now.wall_ms, pages };
+        let NewBlock { key, tier, group, pages, kept_ms } = *block;
+        let kept_ms = kept_ms.unwrap_or(now.wall_ms);
+        let record = Record::Block { key, tier, group, kept_ms, pages };
         let (folder, place, mark) = self.held.append(&record)?;
         let home = Home::Log(folder, place);
         drop(room);
-        self.held.arrive(&Kept { key, tier, group, kept_ms: now.wall_ms, home, mark }, &now);
+        self.held.arrive(&Kept { key, tier, group, kept_ms, home, mark }, &now);
         Ok(())
     }
 
-    async fn into_file(&self, block: &NewBlock<'_>, room: Reserved<'_, M>) -> Result<(), NotKept> {
+    async fn keep_as_file(
+        &self,
+        block: &NewBlock<'_>,
+        room: Reserved<'_, M>,
+    ) -> Result<(), NotKept> {
         loop {
             let number = self.home_of(block.key)?;
             let folder = &self.held.folders[number];
@@ -116,8 +121,9 @@ impl<M: Medium> Staging<M> {
             match self.write(folder, block).await? {
                 Ok(()) => {
                     let now = self.held.now();
-                    let &NewBlock { key, tier, group, .. } = block;
-                    let (kept_ms, home) = (now.wall_ms, Home::File(number));
+                    let &NewBlock { key, tier, group, kept_ms, .. } = block;
+                    let home = Home::File(number);
+                    let kept_ms = kept_ms.unwrap_or(now.wall_ms);
                     drop(room);
                     let kept = Kept { key, tier, group, kept_ms, home, mark: 0 };
                     self.held.arrive_in_round(kept, &now);

@@ -366,8 +366,12 @@ mod tests {
     #[test]
     fn a_huge_file_does_not_starve_others() {
         let mut bench = bench(0, 0, None);
-        (1..=1000).for_each(|id| drop(bench.keep(id, 7)));
-        (2001..=2003).for_each(|id| drop(bench.keep(id, id)));
+        for id in 1..=1000 {
+            bench.keep(id, 7);
+        }
+        for id in 2001..=2003 {
+            bench.keep(id, id);
+        }
         let first: Vec<u64> = (0..6).map(|_| bench.take().unwrap()).collect();
         for id in [1, 2001, 2002, 2003] {
             assert!(first.contains(&id), "{id} in {first:?}");
@@ -401,7 +405,9 @@ mod tests {
         assert_eq!((bench.take(), bench.take()), (Some(2), None));
         bench.pass(1000);
         assert_eq!(bench.take(), Some(1));
-        (3..6).for_each(|id| drop(bench.keep(id, id)));
+        for id in 3..6 {
+            bench.keep(id, id);
+        }
         bench.now.pressed = true;
         assert_eq!(bench.take(), Some(3));
         bench.now.pressed = false;
@@ -467,7 +473,9 @@ mod tests {
     #[test]
     fn a_store_that_is_away_is_asked_once_a_second() {
         let mut bench = bench(0, 0, None);
-        (1..=200).for_each(|id| drop(bench.keep(id, id)));
+        for id in 1..=200 {
+            bench.keep(id, id);
+        }
         for _ in 0..FRUITLESS_MAX {
             let id = bench.take().unwrap();
             bench.fail(id);

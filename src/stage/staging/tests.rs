@@ -73,7 +73,7 @@ async fn keep_in(staging: &Staging, id: u64, size: usize, tier: u8) -> Result<Bl
     let cut = size / 3;
     let pages = [all.piece(0, cut), all.piece(cut, size - cut)];
     let key = key(id, size);
-    staging.keep(NewBlock { key, tier, group: id, pages: &pages }).await.map(|()| key)
+    staging.keep(NewBlock { key, tier, group: id, pages: &pages, kept_ms: None }).await.map(|()| key)
 }
 
 async fn read(staging: &Staging, key: &BlockKey) -> Option<Vec<u8>> {
@@ -252,7 +252,9 @@ fn writers_wait_at_the_limit_and_what_is_delayed_goes() {
         assert_eq!(staging.next_upload(), None);
         let ticket = staging.gate().ticket();
         let writer = Arc::clone(&staging);
-        spawn(async move { drop(keep(&writer, 2, 60).await.unwrap()) });
+        spawn(async move {
+            keep(&writer, 2, 60).await.unwrap();
+        });
         staging.gate().wait(ticket).await;
         let upload = staging.next_upload().unwrap();
         assert_eq!(staging.standing(&key(2, 60)), None);

@@ -102,12 +102,27 @@ fn a_disk_without_its_free_part_takes_nothing() {
 fn a_file_nobody_waited_for_does_not_stay() {
     let dir = tempfile::tempdir().unwrap();
     let mut staging = open(dir.path());
-    Arc::get_mut(&mut staging).unwrap().patience = Duration::ZERO;
+    Arc::get_mut(&mut staging).unwrap().patience = Duration::from_millis(20);
     let large = key(1, 3 * LARGE);
+    let (release, held_up) = crossbeam_channel::bounded::<()>(0);
     block_on(async {
+        let aside = staging.aside.as_ref().unwrap();
+        let _busy: Vec<_> = (0..2)
+            .map(|_| {
+                let held_up = held_up.clone();
+                aside.run(move || held_up.recv()).unwrap()
+            })
+            .collect();
         let kept = keep(&staging, 1, 3 * LARGE).await;
         assert_eq!(kept, Err(NotKept::Failed("the disk is too slow".to_owned())));
     });
+    drop(release);
     drop(staging);
-    assert!(!staged(dir.path(), &large).exists() && !raw(dir.path(), &large).exists());
+    assert!(dir_of_it_is_empty(&staged(dir.path(), &large)), "it was written, and went");
+    assert!(!raw(dir.path(), &large).exists());
+}
+
+/// The directory of a file is there, and empty.
+fn dir_of_it_is_empty(file: &Path) -> bool {
+    fs::read_dir(file.parent().unwrap()).unwrap().next().is_none()
 }

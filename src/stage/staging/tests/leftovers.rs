@@ -199,3 +199,22 @@ fn a_mount_that_takes_nothing_and_finds_nothing_makes_nothing() {
     assert_eq!((staging.next_upload(), staging.status()), (None, StagingStatus::default()));
     assert!(!dir.path().join(UUID).exists());
 }
+
+#[test]
+fn what_was_found_is_brought_to_the_disk_when_somebody_asks() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join(UUID);
+    let staging = open(dir.path());
+    block_on(async {
+        keep(&staging, 1, 10).await.unwrap();
+        keep(&staging, 2, LARGE).await.unwrap();
+    });
+    drop(staging);
+    let medium = medium::Os::new(root, 0o600, 0o700);
+    let staging = Staging::on(&config(&[dir.path()]), layout(), medium).unwrap();
+    let file = key(2, LARGE);
+    assert_eq!(staging.standing(&file), Some(Standing::Logged));
+    block_on(staging.sync()).unwrap();
+    assert_eq!(staging.standing(&file), Some(Standing::Local));
+    assert_eq!((staging.status().local_blocks, staging.status().logged_blocks), (2, 0));
+}
