@@ -24,7 +24,7 @@ use crate::meta::{Local, Meta, MetaShared, Rules};
 use crate::object::Layout;
 use crate::pages::Pool;
 use crate::stage::{BlockCache, CacheConfig, Staging};
-use crate::types::{Ino, Publish};
+use crate::types::Ino;
 use crate::uring;
 use crate::vfs::op::{Reply, Request};
 use crate::vfs::{Notices, Vfs, VfsConfig, VfsShared};
@@ -188,7 +188,7 @@ impl Server {
         if watch {
             uring::spawn(Rc::clone(&vfs).watch());
         }
-        if number == 0 && self.plan.vfs.publish == Publish::Uploaded {
+        if number == 0 && self.staging.is_some() {
             uring::spawn(Rc::clone(&vfs).follow_commits());
         }
         let door =
@@ -235,7 +235,11 @@ impl Server {
     /// When the engine fails.
     pub fn take_over(&self) -> Result<(), Failure> {
         let recovered = uring::block_on(async { self.floors().1.recover().await });
-        recovered.map_err(|error| Failure::failed(format!("what an earlier mount left: {error}")))
+        let wrong = |error| Failure::failed(format!("what an earlier mount left: {error}"));
+        if recovered.map_err(wrong)? {
+            self.vfs.expect_unpublished();
+        }
+        Ok(())
     }
 
     /// End the session, with what it kept open. Other clients do it when this cannot.

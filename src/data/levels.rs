@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Data;
 use super::error::DataError;
@@ -17,6 +18,10 @@ use crate::pages::PAGE_BYTES;
 use crate::stage::{Staging, StagingError, StagingStatus, Standing};
 use crate::stdx::{monotonic_ns, now};
 use crate::types::{Ino, Level, Publish};
+use crate::uring;
+
+/// How often what came since is hurried too, while somebody waits for all.
+const HURRY_NS: u64 = 1_000_000_000;
 
 /// How far the data of a file has come.
 #[derive(Debug, Clone, PartialEq)]
@@ -145,14 +150,20 @@ impl Data {
         if level == Level::Local {
             return Ok(staging.sync().await?);
         }
+        let mut hurried_ns = None;
         loop {
+            // It looks at every block, and opens the gate: not once for each block that leaves.
+            if hurried_ns.is_none_or(|then| monotonic_ns() - then >= HURRY_NS) {
+                hurried_ns = Some(monotonic_ns());
+                staging.hurry_all();
+                self.shared.bell.open();
+            }
             let ticket = staging.gate().ticket();
             if staging.is_empty() {
                 break;
             }
-            staging.hurry_all();
-            self.shared.bell.open();
-            staging.gate().wait(ticket).await;
+            let left = staging.gate().wait(ticket);
+            let _ = uring::timeout(Duration::from_nanos(HURRY_NS), left).await;
         }
         for ino in self.shared.dirty_files() {
             self.flush(ino).await?;

@@ -96,13 +96,13 @@ impl Data {
         file.moved.open();
     }
 
-    /// Bring back what an earlier mount kept and did not commit. Nothing is served before this is over:
-    /// lengths and bytes of files depend on it.
+    /// Bring back what an earlier mount kept and did not commit; whether there is any. Nothing is served
+    /// before this is over: lengths and bytes of files depend on it.
     ///
     /// # Errors
     /// When a list cannot be fetched.
-    pub async fn recover(self: &Rc<Self>) -> Result<(), DataError> {
-        let Some(staging) = &self.shared.config.staging else { return Ok(()) };
+    pub async fn recover(self: &Rc<Self>) -> Result<bool, DataError> {
+        let Some(staging) = &self.shared.config.staging else { return Ok(false) };
         let mut places: BTreeMap<(Ino, u32), Vec<Note>> = BTreeMap::new();
         let mut last = 0;
         for (tag, bytes) in staging.take_notes() {
@@ -117,6 +117,7 @@ impl Data {
             places.entry((note.ino, note.chunk)).or_default().push(note);
         }
         self.shared.next_seq.fetch_max(last + 1, Ordering::Relaxed);
+        let any = !places.is_empty();
         let (permits, mut recoveries) = (Permits::new(RECOVERIES_MAX), Vec::new());
         for ((ino, chunk), notes) in places {
             let (permit, (sender, receiver)) = (permits.take().await, oneshot());
@@ -130,7 +131,7 @@ impl Data {
         for recovery in recoveries {
             recovery.await.expect("a recovery runs to its end")?;
         }
-        Ok(())
+        Ok(any)
     }
 
     /// Slices of a chunk that are listed already were committed just before the end of that mount.

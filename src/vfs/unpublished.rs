@@ -6,13 +6,15 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::dispatch::Vfs;
 use super::inode::Inode;
+use super::shared::VfsShared;
 use crate::limits::UNPUBLISHED_LOOKS_MAX;
-use crate::types::{Attr, Ino, Publish};
+use crate::types::{Attr, Ino};
 use crate::uring;
 
 /// How often is looked whether data was committed.
@@ -20,18 +22,33 @@ const PACE: Duration = Duration::from_millis(500);
 
 /// Inodes that wait for a commit; each has a record, so that their bound is that of records.
 #[derive(Default)]
-pub(super) struct Unpublished(Mutex<VecDeque<Ino>>);
+pub(super) struct Unpublished {
+    /// There may be such: as `--publish` asks for, or from an earlier mount.
+    expected: AtomicBool,
+    waiting: Mutex<VecDeque<Ino>>,
+}
 
 impl Unpublished {
     fn add(&self, ino: Ino) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(ino);
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(ino);
     }
 
     /// Those that wait for longest.
     fn take(&self) -> Vec<Ino> {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let some = waiting.len().min(UNPUBLISHED_LOOKS_MAX);
         waiting.drain(..some).collect()
+    }
+}
+
+impl VfsShared {
+    /// Data of files may be here that metadata does not name yet.
+    pub fn expect_unpublished(&self) {
+        self.unpublished.expected.store(true, Ordering::Relaxed);
+    }
+
+    fn expects_unpublished(&self) -> bool {
+        self.unpublished.expected.load(Ordering::Relaxed)
     }
 }
 
@@ -45,7 +62,7 @@ impl Vfs {
 
     /// Have a file's own length count for as long as metadata does not know of it; whether that is so.
     pub(super) fn unsettle(&self, inode: &Inode) -> bool {
-        if self.config.publish == Publish::Local {
+        if !self.shared.expects_unpublished() {
             return false;
         }
         let Some(pending) = self.data.pending(inode.ino) else { return false };
@@ -57,7 +74,7 @@ impl Vfs {
 
     /// As metadata will tell of a file that this mount has not opened; whether it tells otherwise now.
     pub(super) fn add_unpublished(&self, ino: Ino, attr: &mut Attr) -> bool {
-        if self.config.publish == Publish::Local {
+        if !self.shared.expects_unpublished() {
             return false;
         }
         let Some(pending) = self.data.pending(ino) else { return false };
@@ -68,7 +85,7 @@ impl Vfs {
 
     /// Look whether data was committed, for ever; one core of a mount runs this.
     pub async fn follow_commits(self: Rc<Self>) {
-        loop {
+        while self.shared.expects_unpublished() {
             uring::sleep(PACE).await;
             self.look_at_commits();
         }

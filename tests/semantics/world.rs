@@ -53,6 +53,7 @@ pub struct Mount {
     pub data: Rc<Data>,
     /// What is kept on this machine.
     pub staging: Option<Arc<Staging>>,
+    shared: Arc<VfsShared>,
     next_unique: Cell<u64>,
 }
 
@@ -98,7 +99,9 @@ impl Volume {
     pub async fn mount_keeping(&self, config: VfsConfig, store: Rc<dyn Store>) -> Rc<Mount> {
         let staging = self.staging(config.writeback).expect("the folder is free");
         let mount = self.mount_with(config, store, Some(staging)).await;
-        mount.data.recover().await.expect("taken over");
+        if mount.data.recover().await.expect("taken over") {
+            mount.shared.expect_unpublished();
+        }
         uring::spawn(Rc::clone(&mount.data).drain());
         uring::spawn(Rc::clone(&mount.vfs).follow_commits());
         mount
@@ -160,8 +163,9 @@ impl Volume {
             publish: config.publish,
         });
         let data = Data::new(Rc::clone(&meta) as Rc<_>, store, shared);
-        let vfs = Vfs::new(Rc::clone(&meta), Rc::clone(&data), VfsShared::new(), config);
-        Rc::new(Mount { vfs, meta, data, staging, next_unique: Cell::new(2) })
+        let shared = VfsShared::new();
+        let vfs = Vfs::new(Rc::clone(&meta), Rc::clone(&data), Arc::clone(&shared), config);
+        Rc::new(Mount { vfs, meta, data, staging, shared, next_unique: Cell::new(2) })
     }
 
     /// Where the engine's file is.

@@ -341,13 +341,8 @@ fn all_of_the_mount_is_waited_for() {
     for publish in BOTH {
         let world = World::new(publish, HOUR);
         world.life(async |mount| {
-            let new = NewNode {
-                kind: FileType::File,
-                mode: 0o644,
-                umask: 0,
-                rdev: 0,
-                target: None,
-            };
+            let new =
+                NewNode { kind: FileType::File, mode: 0o644, umask: 0, rdev: 0, target: None };
             for number in 0..30 {
                 let name = format!("g{number}");
                 let made = mount.meta.create(Ino::ROOT, name.as_bytes(), &new, ROOT).await.unwrap();

@@ -272,7 +272,7 @@ impl<M: Medium> Staging<M> {
 
     /// Whether every block is in the object store.
     pub fn is_empty(&self) -> bool {
-        self.held.lock().index.iter().next().is_none()
+        self.held.is_empty()
     }
 
     /// What is here now.

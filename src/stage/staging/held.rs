@@ -284,6 +284,12 @@ impl<M: Medium> Held<M> {
         self.lock().walks > 0
     }
 
+    /// Whether nothing is kept, and no walk may still find something.
+    pub(super) fn is_empty(&self) -> bool {
+        let state = self.lock();
+        state.walks == 0 && state.index.len() == 0
+    }
+
     /// A mount that takes no blocks lets others have the folders when nothing is left there.
     pub(super) fn give_up_empty(&self) {
         let empty = {

@@ -73,7 +73,10 @@ async fn keep_in(staging: &Staging, id: u64, size: usize, tier: u8) -> Result<Bl
     let cut = size / 3;
     let pages = [all.piece(0, cut), all.piece(cut, size - cut)];
     let key = key(id, size);
-    staging.keep(NewBlock { key, tier, group: id, pages: &pages, kept_ms: None }).await.map(|()| key)
+    staging
+        .keep(NewBlock { key, tier, group: id, pages: &pages, kept_ms: None })
+        .await
+        .map(|()| key)
 }
 
 async fn read(staging: &Staging, key: &BlockKey) -> Option<Vec<u8>> {
