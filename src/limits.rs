@@ -39,8 +39,12 @@ pub const DELETIONS_WAITING_MAX: usize = 1 << 14;
 pub const FORGOTTEN_TOGETHER_MAX: usize = 512;
 /// Chunks that a mount compacts at a time.
 pub const COMPACTIONS_MAX: usize = 4;
+/// Blocks about to be uploaded that wait until their chunk is made shorter.
+pub const MERGES_MAX: usize = 2 * COMPACTIONS_MAX;
 /// Pieces of blocks that a compaction holds at a time; each may keep a whole block in memory.
 pub const COMPACTION_FETCHES_MAX: usize = 8;
+/// Chunks whose slices, kept by an earlier mount, are brought back at a time.
+pub const RECOVERIES_MAX: usize = 64;
 /// Bytes of the access log that wait for one reader; further lines are left out.
 pub const LOG_BYTES_MAX: usize = 2 << 20;
 /// Bytes of a message to `.control`; EFBIG for a longer one.
@@ -64,6 +68,10 @@ pub const BACKGROUND_FILLS_MAX: usize = 4;
 pub const CHECK_PAGE: usize = 4096;
 /// Objects that a check of a volume reads at a time, each whole.
 pub const CHECK_READS_MAX: usize = 16;
+/// Files below a folder whose data is looked at, or waited for, at a time.
+pub const LEVEL_FILES_MAX: usize = 64;
+/// Files that wait to be published and are looked at at a time.
+pub const UNPUBLISHED_LOOKS_MAX: usize = 1 << 12;
 /// Names of a directory that a dump asks for at a time, with all that belongs to them.
 pub const DUMP_BATCH: usize = 64;
 /// Chunks of a file that a dump looks for at a time.
@@ -107,6 +115,23 @@ pub const STORE_CONNECTIONS_IDLE_MAX: usize = 64;
 pub const SEALED_BYTES_MAX: usize = 18 << 20;
 /// Requests to one bucket at a time; the bucket's own words make it fewer.
 pub const BUCKET_REQUESTS_MAX: usize = 256;
+/// Longest block that goes into the log of the staging area; longer ones are files.
+pub const STAGING_LOG_BLOCK_BYTES_MAX: u32 = 128 << 10;
+/// Bytes of a segment of that log.
+pub const STAGING_SEGMENT_BYTES: u32 = if cfg!(test) { 1 << 20 } else { 64 << 20 };
+/// Files that wait for a thread to write them; one more goes to the store directly.
+pub const STAGING_WRITES_MAX: usize = 1 << 10;
+/// Staged files brought to the disk at a time.
+pub const STAGING_SYNCS_MAX: usize = 16;
+/// Failed uploads that are told one by one; more are counted.
+pub const STAGING_FAILURES_TOLD: usize = 100;
+/// Records of a segment of the staging log; one more begins the next. Their headers are in memory until
+/// the segment is full: 64 bytes each.
+pub const LOG_SEGMENT_RECORDS_MAX: usize = 1 << 16;
+/// Segments of the log that are kept open for reading; others are opened for each read.
+pub const LOG_FILES_MAX: usize = 64;
+/// Notes that the log keeps; one more is an error.
+pub const LOG_NOTES_MAX: usize = 1 << 20;
 
 // Every open file needs a record of its inode, and room must be found among those not open.
 const _: () = assert!(INODES_MAX >= 2 * HANDLES_MAX);
@@ -124,3 +149,5 @@ const _: () = assert!(LISTING_CHANGES_MAX < LISTED_NAMES_MAX);
 const _: () = assert!(REDIS_COMMITS_WAITING_MAX >= 2 * REDIS_BATCH_COMMITS_MAX);
 // One bucket does not take all places of the network.
 const _: () = assert!(NET_REQUESTS_MAX >= 2 * BUCKET_REQUESTS_MAX);
+// A segment of the staging area's log holds several of its longest blocks.
+const _: () = assert!(STAGING_SEGMENT_BYTES >= 4 * STAGING_LOG_BLOCK_BYTES_MAX);

@@ -128,17 +128,18 @@ fn flags(text: &str) -> BTreeSet<&str> {
 }
 
 /// Named because it is refused, or because the official tools have it.
-const OF_OTHERS: &[&str] = &["--writeback", "--skip-trash", "--evict", "--check"];
+const OF_OTHERS: &[&str] = &["--skip-trash", "--evict", "--check"];
 
 #[test]
 fn flags_that_documents_name_exist() {
-    let help: String = ["format", "mount", "umount", "doctor", "fsck", "info"]
-        .map(|verb| {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_jfs-uring"));
-            let told = command.args([verb, "--help"]).output().expect("the program runs");
-            String::from_utf8(told.stdout).expect("help is text")
-        })
-        .concat();
+    let help: String =
+        ["format", "mount", "umount", "status", "flush", "retry", "doctor", "fsck", "info"]
+            .map(|verb| {
+                let mut command = Command::new(env!("CARGO_BIN_EXE_jfs-uring"));
+                let told = command.args([verb, "--help"]).output().expect("the program runs");
+                String::from_utf8(told.stdout).expect("help is text")
+            })
+            .concat();
     let known = flags(&help);
     for document in
         ["README.md", "docs/semantics.md", "docs/formats/juicefs.md", "docs/compatibility.md"]

@@ -50,8 +50,8 @@ def _helper(rig, url):
     os.setxattr(point, "user.x", b"1")
     rig.umount(point)
     _helper_words(rig, url, link, point)
-    done = run(link, url, point, "-o", "writeback", ok=False)
-    check(done.returncode == 2 and "--writeback" in done.stdout, "a refused option passed: %s" % done.stdout)
+    done = run(link, url, point, "-o", "all-squash=1:1", ok=False)
+    check(done.returncode == 2 and "--all-squash" in done.stdout, "a refused option passed: %s" % done.stdout)
 
 
 def _helper_words(rig, url, link, point):

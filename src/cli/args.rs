@@ -8,8 +8,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{parse_duration, parse_mbps, parse_size};
+use crate::stage::UploadHours;
 
 const CACHE: &str = "Cache and buffers";
+const WRITEBACK: &str = "Write-back: written blocks wait on this machine for their upload";
 const META: &str = "Metadata";
 const KERNEL: &str = "Kernel caches";
 const STORE: &str = "Object store";
@@ -35,7 +37,8 @@ pub struct Cli {
     pub verb: Verb,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 asked wrongly, or for a command that stays with juicefs; 3 the volume is not for this client; 4 fsck found something.\n  \
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 asked wrongly, or for a command that stays with juicefs; 3 the volume is not for this client; 4 fsck found something; \
+     5 data has not come so far in time.\n  \
      Of a mount that a signal ends: 0; 11 when it does not end in time; 130 or 143 before it is there.\n\
      Examples:\n  jfs-uring format sqlite3:///var/lib/my.db myjfs\n  jfs-uring mount -d sqlite3:///var/lib/my.db /mnt/myjfs\n  \
      jfs-uring umount /mnt/myjfs";
@@ -53,14 +56,37 @@ pub enum Verb {
         after_help = "Examples:\n  jfs-uring mount -d redis://localhost:6379/1 /mnt/myjfs\n  \
         jfs-uring mount -d --cache-dir /nvme/cache --cache-size 200G --buffer-size 1G sqlite3:///var/lib/my.db /mnt/myjfs\n\
         /etc/fstab, with a link /sbin/mount.jfs-uring to this program:\n  \
-        redis://localhost:6379/1 /mnt/myjfs jfs-uring _netdev,cache-size=200G 0 0"
+        redis://localhost:6379/1 /mnt/myjfs jfs-uring _netdev,cache-size=200G 0 0\n  \
+        redis://localhost:6379/1 /mnt/myjfs jfs-uring _netdev,writeback,upload-hours=22-6 0 0"
     )]
     Mount(Box<MountArgs>),
-    /// Unmount, and wait until everything is stored.
-    #[command(alias = "unmount")]
+    /// Unmount, and wait until everything is stored, or with --writeback kept on this machine.
+    #[command(
+        alias = "unmount",
+        after_help = "With --writeback it does not wait for uploads, and says how many blocks are left: the next mount with the\n\
+        same --cache-dir uploads them. With --flush all is in the object store before the mount ends; if it is not in time\n\
+        the mount stays, and the exit code is 5.\n\
+        Examples:\n  jfs-uring umount /mnt/myjfs\n  jfs-uring umount --flush --timeout 10m /mnt/myjfs"
+    )]
     Umount(UmountArgs),
-    /// Print the settings, sessions and usage of a volume as JSON.
+    /// Wait until what was written has come far enough: to this disk, into the object store, into metadata.
+    #[command(
+        after_help = "Uploads of what is waited for go first, whatever --upload-delay and --upload-hours of the mount say.\n\
+        Exit codes: 0 it has; 1 it cannot, or data was lost; 5 not in time.\n\
+        Examples:\n  jfs-uring flush /mnt/myjfs\n  jfs-uring flush --level local /mnt/myjfs/file\n  \
+        jfs-uring flush --level uploaded --timeout 30s --json /mnt/myjfs/folder"
+    )]
+    Flush(FlushArgs),
+    /// Show how far the data of a mount, folder or file has come; or a volume's settings, sessions and usage as JSON.
+    #[command(
+        after_help = "Examples:\n  jfs-uring status /mnt/myjfs\n  jfs-uring status --json /mnt/myjfs/file\n  \
+        jfs-uring status redis://localhost:6379/1\n\
+        Of a file, getfattr tells the same: getfattr -n user.jfs.state /mnt/myjfs/file"
+    )]
     Status(StatusArgs),
+    /// Try failed uploads of a mount again now.
+    #[command(after_help = "Examples:\n  jfs-uring retry /mnt/myjfs")]
+    Retry(RetryArgs),
     /// Check what a mount needs of this machine, and of a volume.
     Doctor(DoctorArgs),
     /// Check that a volume is whole: names, counts, statistics and objects.
@@ -125,6 +151,14 @@ fn timeout(text: &str) -> Result<Duration, String> {
     } else {
         Ok(time)
     }
+}
+
+/// JuiceFS's form, `22,6`, or `22-6`, which fits into a list of options.
+fn upload_hours(text: &str) -> Result<UploadHours, String> {
+    let wrong = || format!("{text:?} are no hours; write 22,6 or 22-6, from 0 to 23");
+    let (from, to) = text.split_once([',', '-']).ok_or_else(wrong)?;
+    let hour = |word: &str| word.trim().parse().ok().filter(|hour| *hour < 24).ok_or_else(wrong);
+    Ok(UploadHours { from: hour(from)?, to: hour(to)? })
 }
 
 fn host_and_port(text: &str) -> Result<String, String> {
@@ -213,14 +247,65 @@ pub struct UmountArgs {
     /// Hide the mount now, end it with its last user.
     #[arg(short, long)]
     pub force: bool,
+    /// First wait until everything is in the object store and committed.
+    #[arg(long)]
+    pub flush: bool,
+    /// How long that may take; without it, as long as it takes.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "flush")]
+    pub timeout: Option<Duration>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How far data is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LevelArg {
+    /// On this machine's disk: a loss of power does not reach it.
+    Local,
+    /// In the object store.
+    Uploaded,
+    /// In the object store, and named by metadata: every client can read it.
+    Committed,
+}
+
+/// Arguments of `flush`.
+#[derive(Debug, Args)]
+pub struct FlushArgs {
+    /// A mount point for all that was written to it; or a folder or file of a mount.
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+    /// How far.
+    #[arg(long, value_enum, default_value = "committed")]
+    pub level: LevelArg,
+    /// How long it may take; without it, as long as it takes.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `retry`.
+#[derive(Debug, Args)]
+pub struct RetryArgs {
+    /// The mount point.
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mountpoint: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// Where the metadata is.
-    #[arg(value_name = "META-URL", long_help = URL_HELP)]
-    pub meta_url: String,
+    /// A mount point, a folder or a file of a mount; or where the metadata of a volume is.
+    #[arg(value_name = "PATH|META-URL")]
+    pub target: String,
+    /// Print JSON; of a META-URL it is JSON anyway.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `doctor`.
@@ -395,6 +480,8 @@ pub struct MountArgs {
     #[command(flatten)]
     pub cache: CacheArgs,
     #[command(flatten)]
+    pub writeback: WritebackArgs,
+    #[command(flatten)]
     pub meta: MetaArgs,
     #[command(flatten)]
     pub store: StoreArgs,
@@ -473,6 +560,44 @@ pub struct CacheArgs {
     /// Pace at which cache folders are scanned for what others put or removed there; 0 for at the start only.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1h", help_heading = CACHE)]
     pub cache_scan_interval: Duration,
+}
+
+/// When others may see what is written with `--writeback`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PublishArg {
+    /// When it is kept on this machine; they hear errors if they read it before its upload.
+    Local,
+    /// When it is in the object store.
+    Uploaded,
+}
+
+/// Write-back.
+#[derive(Debug, Args)]
+pub struct WritebackArgs {
+    /// Keep written blocks in the cache folder and upload them later: close is answered when they survive a crash of the mount, fsync when they survive a loss of power. Off where the cache is in memory or its size is 0.
+    #[arg(long, help_heading = WRITEBACK)]
+    pub writeback: bool,
+    /// Blocks of this size and larger are uploaded at once, in bytes without a unit; 0 for none.
+    #[arg(long, alias = "writeback-max-size", value_name = "SIZE", value_parser = |text: &str| parse_size(text, 1), requires = "writeback", help_heading = WRITEBACK)]
+    pub writeback_threshold_size: Option<u64>,
+    /// Blocks wait for so long before they are uploaded [default: 0s].
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "writeback", help_heading = WRITEBACK)]
+    pub upload_delay: Option<Duration>,
+    /// Hours of the local day in which is uploaded: 22,6 or 22-6 for from 22:00 to 6:00 [default: always].
+    #[arg(long, value_name = "FROM,TO", value_parser = upload_hours, requires = "writeback", help_heading = WRITEBACK)]
+    pub upload_hours: Option<UploadHours>,
+    /// Blocks written to the disk at a time, more are uploaded at once; 0 for no limit [default: 1000].
+    #[arg(long, value_name = "COUNT", requires = "writeback", help_heading = WRITEBACK)]
+    pub max_stage_write: Option<usize>,
+    /// Bytes that may wait for their upload; writers wait when there are more. 0 for no limit [default: 0].
+    #[arg(long, value_name = "SIZE", value_parser = bytes, requires = "writeback", help_heading = WRITEBACK)]
+    pub max_staging_size: Option<u64>,
+    /// Blocks of this age go before all others, and are counted as late; 0 for never [default: 0s].
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "writeback", help_heading = WRITEBACK)]
+    pub upload_deadline: Option<Duration>,
+    /// When other clients may see what was written [default: local].
+    #[arg(long, value_enum, requires = "writeback", help_heading = WRITEBACK)]
+    pub publish: Option<PublishArg>,
 }
 
 /// Metadata.

@@ -1,7 +1,5 @@
 //! `jfs-uring doctor`.
 
-use std::path::{Path, PathBuf};
-
 use serde_json::{Value, json};
 
 use super::args::DoctorArgs;
@@ -13,8 +11,7 @@ use crate::daemon::{Failure, Finding, Health, examine};
 pub fn run(asked: &DoctorArgs) -> Result<(), Failure> {
     let url = asked.meta_url.as_deref().map(MetaUrl::parse).transpose()?;
     let folders = cache_folders(asked.cache_dir.as_deref())?;
-    let folder = folders.first().map_or(Path::new("/tmp"), PathBuf::as_path);
-    let found = examine(url.as_ref(), folder);
+    let found = examine(url.as_ref(), &folders);
     if asked.json {
         let all: Vec<Value> = found.iter().map(as_json).collect();
         let text = serde_json::to_string_pretty(&all);

@@ -173,6 +173,15 @@ mod tests {
     }
 
     #[test]
+    fn write_back_is_an_option_like_others() {
+        let called = "a /m -o writeback,upload-hours=22-6,writeback_cache";
+        assert_eq!(
+            helper(called),
+            mount("--writeback --upload-hours=22-6 -o writeback_cache a /m")
+        );
+    }
+
+    #[test]
     fn letters_mean_what_mount_means_by_them() {
         assert_eq!(helper("a /m -r"), mount("-o ro a /m"));
         assert_eq!(helper("a /m -fnv -oro"), mount("--fake --verbose -o ro a /m"));

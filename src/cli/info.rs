@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::args::InfoArgs;
 use super::say;
+use super::words::amount;
 use crate::config::MetaUrl;
 use crate::daemon::{Failure, InfoPlan, Volume, info_from_mount, info_from_volume, inode};
 
@@ -125,16 +126,7 @@ fn lock_word(kind: Option<u64>) -> &'static str {
 
 /// With a unit, and exactly.
 fn bytes(count: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if count < 1024 {
-        return format!("{count} Bytes");
-    }
-    let (mut rest, mut unit) = (count, 0);
-    while rest >= 1 << 20 && unit < UNITS.len() - 1 {
-        rest >>= 10;
-        unit += 1;
-    }
-    format!("{:.2} {} ({count} Bytes)", rest as f64 / 1024.0, UNITS[unit])
+    if count < 1024 { amount(count) } else { format!("{} ({count} Bytes)", amount(count)) }
 }
 
 #[cfg(test)]

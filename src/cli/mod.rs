@@ -2,7 +2,7 @@
 //!
 //! Owns arguments, words for people and exit codes: 0 done; 1 failed; 2 asked wrongly, or for a
 //! command that stays with the official client; 3 the volume is not for this client;
-//! 4 `fsck` found what stays wrong. What a command does is `daemon`'s, and so are the codes of signals.
+//! 4 `fsck` found what stays wrong; 5 data has not come as far as was asked in time. What a command does is `daemon`'s, and so are the codes of signals.
 
 mod args;
 mod doctor;
@@ -10,19 +10,23 @@ mod format;
 mod fsck;
 mod helper;
 mod info;
+mod levels;
 mod log;
 mod mount;
 mod refused;
 mod secret;
 mod status;
+mod umount;
+mod words;
 
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
+use serde_json::Value;
 
-use crate::daemon::{Failure, umount};
+use crate::daemon::Failure;
 use args::{Cli, Verb};
 
 /// Run the command of these arguments, the first being the program's own name.
@@ -55,8 +59,10 @@ fn obey(cli: Cli) -> Result<(), Failure> {
     match cli.verb {
         Verb::Format(asked) => format::run(&asked),
         Verb::Mount(asked) => mount::run(&asked),
-        Verb::Umount(asked) => umount(&asked.mountpoint, asked.force),
+        Verb::Umount(asked) => umount::run(&asked),
+        Verb::Flush(asked) => levels::flush(&asked),
         Verb::Status(asked) => status::run(&asked),
+        Verb::Retry(asked) => levels::retry(&asked),
         Verb::Doctor(asked) => doctor::run(&asked),
         Verb::Fsck(asked) => fsck::run(&asked),
         Verb::Info(asked) => info::run(&asked),
@@ -96,6 +102,12 @@ fn say(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Print JSON.
+fn say_json(value: &Value) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value);
+    say(&text.map_err(|error| Failure::failed(error.to_string()))?)
+}
+
 fn end(done: Result<(), Failure>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -129,7 +141,12 @@ mod tests {
     #[test]
     fn every_command_has_its_man_page() {
         let pages = String::from_utf8(man_pages().unwrap()).unwrap();
-        for needle in [".TH jfs-uring 1", ".TH jfs-uring-mount 1", ".TH jfs-uring-umount 1"] {
+        for needle in [
+            ".TH jfs-uring 1",
+            ".TH jfs-uring-mount 1",
+            ".TH jfs-uring-umount 1",
+            ".TH jfs-uring-flush 1",
+        ] {
             assert!(pages.contains(needle), "no {needle}");
         }
         assert!(pages.contains("buffer\\-size"), "flags of mount are missing");

@@ -4,26 +4,30 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::{
-    AtimeArg, CacheArgs, EvictionArg, KernelArgs, MetaArgs, MountArgs, StoreArgs, TransportArg,
-    VerifyArg,
+    AtimeArg, CacheArgs, EvictionArg, KernelArgs, MetaArgs, MountArgs, PublishArg, StoreArgs,
+    TransportArg, VerifyArg, WritebackArgs,
 };
 use super::log;
 use crate::config::MetaUrl;
 use crate::core::allowed_cpus;
 use crate::daemon::{
     BackupPlan, CachePlan, Duties, EndSignals, Failure, Forked, MountPlan, Overrides, Readiness,
-    ServePlan, StorePolicy, Volume, WantedTransport, check_storage, give_back_large_memory, mount,
-    to_background,
+    STAGE_WRITES, ServePlan, StagingPlan, StorePolicy, Volume, WantedTransport, check_storage,
+    give_back_large_memory, mount, to_background,
 };
 use crate::fuse::WRITE_BYTES_LIMIT;
 use crate::meta::Atime;
 use crate::stage::{CacheConfig, Eviction, Verify};
+use crate::types::Publish;
 use crate::vfs::VfsConfig;
 
 /// Smallest `--buffer-size`: room for two blocks of the largest size being written.
 const BUFFER_BYTES_MIN: u64 = 32 << 20;
 /// Smallest memory that whole blocks pass through: two of the largest size.
 const PASSING_BYTES_MIN: u64 = 32 << 20;
+
+/// Smallest `--max-staging-size`: two blocks of the largest size.
+const STAGING_BYTES_MIN: u64 = 32 << 20;
 
 /// Smallest `--backup-meta`.
 const BACKUP_PERIOD_MIN: Duration = Duration::from_secs(300);
@@ -132,7 +136,7 @@ fn plan(asked: &MountArgs) -> Result<MountPlan, Failure> {
         request_bytes_max: request_bytes_max as u32,
         subdir: asked.subdir.clone(),
         serve: ServePlan {
-            cache: cache_plan(asked)?,
+            cache: cache_plan(asked, read_only)?,
             vfs: vfs_config(asked, read_only),
             cores,
             skip_dir_mtime_ns: nanoseconds(asked.meta.skip_dir_mtime),
@@ -201,7 +205,7 @@ fn vfs_config(asked: &MountArgs, read_only: bool) -> VfsConfig {
     }
 }
 
-fn cache_plan(asked: &MountArgs) -> Result<CachePlan, Failure> {
+fn cache_plan(asked: &MountArgs, read_only: bool) -> Result<CachePlan, Failure> {
     let CacheArgs { buffer_size, max_readahead, prefetch, cache_large_write, .. } = &asked.cache;
     if *buffer_size < BUFFER_BYTES_MIN {
         return Err(Failure::usage(
@@ -211,6 +215,7 @@ fn cache_plan(asked: &MountArgs) -> Result<CachePlan, Failure> {
     Ok(CachePlan {
         buffer_bytes: usize::try_from(*buffer_size).unwrap_or(usize::MAX),
         blocks: block_cache(&asked.cache)?,
+        staging: staging(&asked.writeback, read_only)?,
         large_writes: *cache_large_write,
         max_readahead_bytes: *max_readahead,
         prefetch: *prefetch,
@@ -219,6 +224,36 @@ fn cache_plan(asked: &MountArgs) -> Result<CachePlan, Failure> {
         deletes: asked.store.max_deletes,
         tries: asked.store.io_retries,
     })
+}
+
+/// What `--writeback` asks for, if it is there.
+fn staging(asked: &WritebackArgs, read_only: bool) -> Result<Option<StagingPlan>, Failure> {
+    let delay = asked.upload_delay.unwrap_or_default();
+    let deadline = asked.upload_deadline.unwrap_or_default();
+    let max_bytes = asked.max_staging_size.unwrap_or(0);
+    let wrong = if !asked.writeback {
+        return Ok(None);
+    } else if read_only {
+        "--writeback: nothing is written to a read-only mount; leave it out"
+    } else if (1..STAGING_BYTES_MIN).contains(&max_bytes) {
+        "--max-staging-size must be at least 32M, two blocks of the largest size, or 0 for no limit"
+    } else if !deadline.is_zero() && deadline <= delay {
+        "--upload-deadline must be longer than --upload-delay, or every block is late"
+    } else {
+        return Ok(Some(StagingPlan {
+            threshold_bytes: asked.writeback_threshold_size.unwrap_or(0),
+            max_bytes,
+            max_writes: asked.max_stage_write.unwrap_or(STAGE_WRITES),
+            upload_delay: delay,
+            upload_hours: asked.upload_hours,
+            upload_deadline: deadline,
+            publish: match asked.publish {
+                Some(PublishArg::Uploaded) => Publish::Uploaded,
+                Some(PublishArg::Local) | None => Publish::Local,
+            },
+        }));
+    };
+    Err(Failure::usage(wrong))
 }
 
 fn block_cache(asked: &CacheArgs) -> Result<CacheConfig, Failure> {
@@ -314,6 +349,7 @@ mod tests {
 
     use super::super::args::{Cli, Verb};
     use super::*;
+    use crate::stage::UploadHours;
 
     fn cache(flags: &str) -> Result<CacheConfig, Failure> {
         let words = format!("jfs-uring mount {flags} memory://x /mnt");
@@ -340,6 +376,53 @@ mod tests {
             ..CacheConfig::default()
         };
         assert_eq!(asked.unwrap(), wanted);
+    }
+
+    fn kept(flags: &str) -> Result<Option<StagingPlan>, String> {
+        let words = format!("jfs-uring mount {flags} memory://x /mnt");
+        let parsed = Cli::try_parse_from(words.split_whitespace());
+        let cli = parsed.map_err(|error| error.to_string())?;
+        let Verb::Mount(asked) = cli.verb else { unreachable!("it says mount") };
+        staging(&asked.writeback, asked.read_only).map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn write_back_has_the_flags_of_juicefs_and_ours() {
+        assert_eq!(kept(""), Ok(None));
+        assert_eq!(kept("--writeback"), Ok(Some(StagingPlan::default())));
+        let asked = kept(
+            "--writeback --writeback-max-size 4M --upload-delay 1h --upload-hours 22-6 \
+             --max-stage-write 5 --max-staging-size 50G --upload-deadline 2h --publish uploaded",
+        );
+        let wanted = StagingPlan {
+            threshold_bytes: 4 << 20,
+            max_bytes: 50 << 30,
+            max_writes: 5,
+            upload_delay: Duration::from_secs(3600),
+            upload_hours: Some(UploadHours { from: 22, to: 6 }),
+            upload_deadline: Duration::from_secs(7200),
+            publish: Publish::Uploaded,
+        };
+        assert_eq!(asked, Ok(Some(wanted)));
+        let threshold = kept("--writeback --writeback-threshold-size 4097").unwrap().unwrap();
+        assert_eq!(threshold.threshold_bytes, 4097);
+        let hours = kept("--writeback --upload-hours 0,23").unwrap().unwrap().upload_hours;
+        assert_eq!(hours, Some(UploadHours { from: 0, to: 23 }));
+    }
+
+    #[test]
+    fn write_back_that_makes_no_sense_is_refused_with_its_cure() {
+        let told = |flags: &str, cure: &str| {
+            let told = kept(flags).unwrap_err();
+            assert!(told.contains(cure), "{flags}: {told}");
+        };
+        told("--writeback --read-only", "leave it out");
+        told("--upload-delay 5s", "--writeback");
+        told("--publish uploaded", "--writeback");
+        told("--writeback --upload-hours 22", "22-6");
+        told("--writeback --upload-hours 3,24", "from 0 to 23");
+        told("--writeback --max-staging-size 1M", "at least 32M");
+        told("--writeback --upload-delay 1h --upload-deadline 1h", "longer than --upload-delay");
     }
 
     #[test]

@@ -6,15 +6,8 @@
 use std::ffi::OsString;
 
 const LATER: &str = "is not built yet";
-const WRITE_BACK: &str =
-    "belongs to write-back, which is not built yet: every close waits until data is stored";
 
 const REFUSED: &[(&str, &str)] = &[
-    ("writeback", WRITE_BACK),
-    ("writeback-threshold-size", WRITE_BACK),
-    ("upload-delay", WRITE_BACK),
-    ("upload-hours", WRITE_BACK),
-    ("max-stage-write", WRITE_BACK),
     ("tag", LATER),
     ("skip-dir-nlink", "is for key-value engines, which are not served"),
     ("sort-dir", LATER),
@@ -108,10 +101,10 @@ mod tests {
     #[test]
     fn flags_are_refused_by_name() {
         let told = |line: &str| first(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
-        assert!(told("jfs-uring mount --writeback a b").unwrap().starts_with("--writeback "));
+        assert!(told("jfs-uring mount --tag a=b a b").unwrap().starts_with("--tag "));
         assert!(told("jfs-uring mount --consul=1:2 a b").unwrap().starts_with("--consul "));
         assert_eq!(told("jfs-uring mount --cache-size 1G a b"), None);
-        assert_eq!(told("jfs-uring format --writeback a b"), None);
+        assert_eq!(told("jfs-uring format --tag a b"), None);
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! `jfs-uring status`: a volume as `juicefs status` shows it.
+//! `jfs-uring status`: a volume as `juicefs status` shows it; paths are `levels`' to show.
+
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::args::StatusArgs;
-use super::say;
+use super::{levels, say_json};
 use crate::config::MetaUrl;
 use crate::daemon::{Failure, Volume};
 use crate::meta::Session;
@@ -11,9 +13,13 @@ use crate::stdx::calendar::rfc3339;
 use crate::types::Time;
 
 pub fn run(asked: &StatusArgs) -> Result<(), Failure> {
-    let volume = Volume::open(MetaUrl::parse(&asked.meta_url)?)?;
+    let path = Path::new(&asked.target);
+    if !asked.target.contains("://") && path.exists() {
+        return levels::status(path, asked.json);
+    }
+    let volume = Volume::open(MetaUrl::parse(&asked.target)?)?;
     let (sessions, statistic) = volume.look()?;
-    let shown = json!({
+    say_json(&json!({
         "Setting": volume.setting.without_secrets(),
         "Sessions": sessions.iter().map(session).collect::<Vec<_>>(),
         "Statistic": {
@@ -22,9 +28,7 @@ pub fn run(asked: &StatusArgs) -> Result<(), Failure> {
             "UsedInodes": statistic.used_inodes,
             "AvailableInodes": statistic.available_inodes,
         },
-    });
-    let text = serde_json::to_string_pretty(&shown);
-    say(&text.map_err(|error| Failure::failed(error.to_string()))?)
+    }))
 }
 
 fn session(session: &Session) -> Value {

@@ -11,7 +11,7 @@ use crate::object::StoreError;
 pub struct Failure {
     /// What is wrong and what cures it, on one line.
     pub text: String,
-    /// 1: it failed; 2: it was asked wrongly; 3: the volume is refused.
+    /// 1: it failed; 2: it was asked wrongly; 3: the volume is refused; 5: it was not done in time.
     pub code: u8,
 }
 
@@ -24,6 +24,11 @@ impl Failure {
     /// The request itself is wrong.
     pub fn usage(text: impl Into<String>) -> Self {
         Self { text: text.into(), code: 2 }
+    }
+
+    /// It was not done in time.
+    pub fn late(text: impl Into<String>) -> Self {
+        Self { text: text.into(), code: 5 }
     }
 
     /// The volume is not for this client.

@@ -79,10 +79,12 @@ pub fn mount(
     let server = Server::new(&volume.setting, engines, stores, serve_plan, &point)?;
     server.load_quotas()?;
     server.open_session()?;
+    server.take_over()?;
     let connected = connect(&point, &name, &plan, signals);
     let lock = connected.as_ref().ok().and_then(|_| ServingLock::take(&point));
     let served = connected.and_then(|session| serve(session, &point, &plan, &server, readiness));
     server.close_session();
+    server.close_staging();
     // `umount` returns now: nothing of this mount is left to be done.
     drop(lock);
     served

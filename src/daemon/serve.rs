@@ -14,6 +14,7 @@ use super::failure::Failure;
 use super::jobs::{self, BackupPlan, Duties, Floors, Mounted};
 use super::scrape;
 use super::shown::config_text;
+use super::staging::{self, StagingPlan};
 use super::store::{Stores, device_of};
 use super::volume::{compression_of, rules_of, session_info};
 use crate::config::Setting;
@@ -22,8 +23,8 @@ use crate::fuse::Handler;
 use crate::meta::{Local, Meta, MetaShared, Rules};
 use crate::object::Layout;
 use crate::pages::Pool;
-use crate::stage::{BlockCache, CacheConfig};
-use crate::types::{Ino, Publish};
+use crate::stage::{BlockCache, CacheConfig, Staging};
+use crate::types::Ino;
 use crate::uring;
 use crate::vfs::op::{Reply, Request};
 use crate::vfs::{Notices, Vfs, VfsConfig, VfsShared};
@@ -42,6 +43,8 @@ pub struct CachePlan {
     pub buffer_bytes: usize,
     /// Blocks kept near.
     pub blocks: CacheConfig,
+    /// Blocks are kept on this machine before they are stored (`--writeback`).
+    pub staging: Option<StagingPlan>,
     /// Keep whole blocks too when they are written (`--cache-large-write`).
     pub large_writes: bool,
     /// Bytes read ahead at most (`--max-readahead`); `None` is eight blocks. See [`readahead_bytes`].
@@ -83,6 +86,7 @@ pub struct Server {
     stores: Stores,
     meta: Arc<MetaShared>,
     data: Arc<DataShared>,
+    staging: Option<Arc<Staging>>,
     vfs: Arc<VfsShared>,
     plan: ServePlan,
     /// Where scrapes of the metrics come in; the first core takes it.
@@ -108,6 +112,14 @@ impl Server {
         mut plan: ServePlan,
         point: &Path,
     ) -> Result<Self, Failure> {
+        if plan.cache.staging.is_some()
+            && let Some(why) = staging::hindrance(&plan.cache.blocks)
+        {
+            tracing::warn!("{why}");
+            plan.cache.staging = None;
+        }
+        plan.vfs.writeback = plan.cache.staging.is_some();
+        plan.vfs.publish = plan.cache.staging.map(|staging| staging.publish).unwrap_or_default();
         plan.vfs.shown = config_text(setting, &plan, point).into();
         plan.vfs.volume = setting.name().into();
         let layout = Layout::new(setting.block_size_kib(), setting.hash_prefix());
@@ -118,6 +130,7 @@ impl Server {
         };
         let cache = BlockCache::open(&cache, setting.uuid(), layout)
             .map_err(|error| Failure::failed(error.to_string()))?;
+        let staging = staging::open(&plan, setting.uuid(), layout, &cache)?;
         let block_bytes = u64::from(layout.block_bytes());
         let data = DataShared::new(DataConfig {
             layout,
@@ -133,8 +146,8 @@ impl Server {
             max_readahead_bytes: readahead_bytes(&plan.cache, block_bytes),
             prefetch: plan.cache.prefetch,
             compacts: plan.duties.as_ref().is_some_and(|duties| duties.clean_up),
-            staging: None,
-            publish: Publish::Local,
+            staging: staging.clone(),
+            publish: plan.vfs.publish,
         });
         let rules = Rules { skip_dir_mtime_ns: plan.skip_dir_mtime_ns, ..rules_of(setting) };
         let (root, read_only) = (plan.vfs.root, plan.vfs.read_only);
@@ -144,7 +157,7 @@ impl Server {
         let labels = scrape::labels(setting.name(), point);
         let vfs = VfsShared::new();
         let uuid = setting.uuid().to_owned();
-        Ok(Self { engines, stores, meta, data, vfs, plan, scrapes, labels, info, uuid })
+        Ok(Self { engines, stores, meta, data, staging, vfs, plan, scrapes, labels, info, uuid })
     }
 
     /// Metadata and data for the calling core.
@@ -166,11 +179,17 @@ impl Server {
             let heartbeat = duties.map(|duties| duties.heartbeat);
             uring::spawn(jobs::follow(Rc::clone(&meta), mounted, heartbeat));
         }
+        if self.staging.is_some() {
+            uring::spawn(Rc::clone(&data).drain());
+        }
         let watch = self.plan.vfs.watch && number == 0;
         let (shared, config) = (Arc::clone(&self.vfs), self.plan.vfs.clone());
         let vfs = Vfs::new(Rc::clone(&meta), Rc::clone(&data), shared, config);
         if watch {
             uring::spawn(Rc::clone(&vfs).watch());
+        }
+        if number == 0 && self.staging.is_some() {
+            uring::spawn(Rc::clone(&vfs).follow_commits());
         }
         let door =
             self.scrapes.lock().unwrap_or_else(PoisonError::into_inner).take_if(|_| number == 0);
@@ -210,6 +229,19 @@ impl Server {
         })
     }
 
+    /// What an earlier mount kept and did not publish is seen from now on.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn take_over(&self) -> Result<(), Failure> {
+        let recovered = uring::block_on(async { self.floors().1.recover().await });
+        let wrong = |error| Failure::failed(format!("what an earlier mount left: {error}"));
+        if recovered.map_err(wrong)? {
+            self.vfs.expect_unpublished();
+        }
+        Ok(())
+    }
+
     /// End the session, with what it kept open. Other clients do it when this cannot.
     pub fn close_session(&self) {
         if self.plan.duties.is_none() {
@@ -229,6 +261,13 @@ impl Server {
                 tracing::warn!("metadata is away; the session stays until it expires");
             }
         });
+    }
+
+    /// What is kept on this machine stays there, in a form that every client finds.
+    pub fn close_staging(&self) {
+        let Some(staging) = &self.staging else { return };
+        let left = uring::block_on(staging.close());
+        staging::tell_left(&left, &self.plan.cache.blocks.folders);
     }
 
     /// The directory at `path` of the volume (`--subdir`), made if it is not there.
@@ -323,6 +362,7 @@ mod tests {
         let plan = |asked: Option<u64>, memory_bytes| CachePlan {
             buffer_bytes: 0,
             blocks: CacheConfig { memory_bytes, ..CacheConfig::default() },
+            staging: None,
             large_writes: false,
             max_readahead_bytes: asked,
             prefetch: 0,

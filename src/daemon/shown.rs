@@ -12,6 +12,7 @@ use super::serve::ServePlan;
 use super::volume::VERSION;
 use crate::config::Setting;
 use crate::meta::Atime;
+use crate::stage::UploadHours;
 
 /// The text, for a mount at `point`.
 pub fn config_text(setting: &Setting, plan: &ServePlan, point: &Path) -> String {
@@ -68,6 +69,7 @@ fn chunk(setting: &Setting, plan: &ServePlan) -> Value {
     let (cache, blocks) = (&plan.cache, &plan.cache.blocks);
     let folders = blocks.folders.iter().map(|path| path.join(setting.uuid()).display().to_string());
     let folders: Vec<_> = folders.collect();
+    let staging = cache.staging.unwrap_or_default();
     json!({
         "CacheDir": if folders.is_empty() { "memory".to_owned() } else { folders.join(":") },
         "CacheMode": blocks.file_mode,
@@ -84,7 +86,11 @@ fn chunk(setting: &Setting, plan: &ServePlan) -> Value {
         "MaxUpload": cache.uploads,
         "MaxDownload": cache.downloads,
         "MaxRetries": cache.tries,
-        "Writeback": false,
+        "Writeback": cache.staging.is_some(),
+        "WritebackThresholdSize": staging.threshold_bytes,
+        "UploadDelay": staging.upload_delay.as_nanos() as u64,
+        "UploadHours": staging.upload_hours.map_or_else(String::new, |UploadHours { from, to }| format!("{from},{to}")),
+        "MaxStageWrite": staging.max_writes,
         "BlockSize": u64::from(setting.block_size_kib()) * 1024,
         "Compress": setting.compression(),
         "HashPrefix": setting.hash_prefix(),
@@ -94,7 +100,9 @@ fn chunk(setting: &Setting, plan: &ServePlan) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::CachePlan;
+    use std::time::Duration;
+
+    use crate::daemon::{CachePlan, StagingPlan};
     use crate::stage::CacheConfig;
     use crate::vfs::VfsConfig;
 
@@ -107,6 +115,11 @@ mod tests {
             cache: CachePlan {
                 buffer_bytes: 300 << 20,
                 blocks: CacheConfig { folders: vec!["/a".into()], ..CacheConfig::default() },
+                staging: Some(StagingPlan {
+                    upload_delay: Duration::from_secs(5),
+                    upload_hours: Some(UploadHours { from: 22, to: 6 }),
+                    ..StagingPlan::default()
+                }),
                 large_writes: false,
                 max_readahead_bytes: None,
                 prefetch: 1,
@@ -129,6 +142,14 @@ mod tests {
         assert_eq!(config["Format"]["SecretKey"], "removed");
         assert_eq!(config["Format"]["AccessKey"], "AK");
         assert_eq!(config["Chunk"]["CacheDir"], "/a/uu-id");
+        assert_eq!(
+            (&config["Chunk"]["Writeback"], &config["Chunk"]["UploadHours"]),
+            (&true.into(), &"22,6".into())
+        );
+        assert_eq!(
+            (&config["Chunk"]["UploadDelay"], &config["Chunk"]["MaxStageWrite"]),
+            (&json!(5e9 as u64), &1000.into())
+        );
         assert_eq!(
             (&config["Mountpoint"], &config["AttrTimeout"]),
             (&"/mnt".into(), &json!(1e9 as u64))

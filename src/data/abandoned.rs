@@ -62,7 +62,7 @@ impl Data {
             let (data, file) = (Rc::clone(self), Arc::clone(file));
             uring::spawn(async move { data.upload(&file, block).await });
         }
-        self.commit_ready(file).await;
+        self.advance(file).await;
     }
 
     /// Take up what was left behind anywhere.

@@ -1,6 +1,7 @@
 //! Blocks out of the object store: one fetch at a time per block, whoever asks, on any core.
 //!
-//! Owns the order cache, store, single flight and decoding. Does not know files.
+//! Owns the order of places (memory, what waits for its upload, disk, store), single flight and
+//! decoding. Does not know files.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -120,6 +121,9 @@ impl Data {
             return Ok(block.piece(off as usize, len as usize));
         }
         if alone && len < key.size {
+            if let Some(page) = self.staged_piece(&key, off, len).await {
+                return Ok(page);
+            }
             if let Some(cache) = cache
                 && let Some(page) = cache.read(&key, off, len).await
             {
@@ -162,17 +166,28 @@ impl Data {
         });
     }
 
+    /// A piece of a block that waits for its upload, if it does.
+    async fn staged_piece(&self, key: &BlockKey, off: u32, len: u32) -> Option<Page> {
+        self.shared.config.staging.as_ref()?.read(key, off, len).await
+    }
+
     /// A whole block from disk or from the store; memory is given a share of it.
     async fn fetch(&self, key: BlockKey, purpose: Purpose) -> Result<Page, StoreError> {
         let cache = self.shared.config.cache.as_ref();
-        if let Some(cache) = cache {
-            if let Some(block) = cache.get(&key) {
-                return Ok(block);
-            }
-            if let Some(block) = cache.read(&key, 0, key.size).await {
+        if let Some(block) = cache.and_then(|cache| cache.get(&key)) {
+            return Ok(block);
+        }
+        if let Some(block) = self.staged_piece(&key, 0, key.size).await {
+            if let Some(cache) = cache {
                 cache.insert_in_memory(key, block.clone());
-                return Ok(block);
             }
+            return Ok(block);
+        }
+        if let Some(cache) = cache
+            && let Some(block) = cache.read(&key, 0, key.size).await
+        {
+            cache.insert_in_memory(key, block.clone());
+            return Ok(block);
         }
         let block = self.fetch_stored(key).await?;
         if let Some(cache) = cache {

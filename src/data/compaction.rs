@@ -4,7 +4,8 @@
 //! Owns when that is due and how the bytes are copied: through the cache and the store, never
 //! through dirty data, which stays above. What is merged is `meta`'s choice, and so is the commit:
 //! it expects the list as it was read. Until then nobody sees the new slice; afterwards who has the
-//! old list finds objects missing, and fetches it anew (`reader`).
+//! old list finds objects missing, and fetches it anew (`reader`). While slices of a chunk wait for
+//! their upload, only they are merged, and the store is not asked for anything (`merge`).
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -16,6 +17,7 @@ use super::extents::{Committed, committed_sources, is_sound};
 use super::overlay::Piece;
 use super::shared::{DataShared, File};
 use super::slice::Source;
+use super::staged::Owner;
 use crate::limits::{COMPACTION_FETCHES_MAX, COMPACTIONS_MAX};
 use crate::meta::Compaction;
 use crate::object::{BlockKey, Layout};
@@ -108,8 +110,17 @@ struct State {
     ending: bool,
 }
 
+/// Where what is merged is put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// Into the object store.
+    Store,
+    /// Where it waits for its upload, as what it is made of did, if it is taken there.
+    Staging,
+}
+
 /// The right to compact one chunk; dropping it gives it back.
-struct Running {
+pub(super) struct Running {
     shared: Arc<DataShared>,
     place: (Ino, u32),
 }
@@ -123,7 +134,7 @@ impl Drop for Running {
 
 /// Why a chunk may not be compacted now.
 #[derive(Debug, PartialEq, Eq)]
-enum NotNow {
+pub(super) enum NotNow {
     /// It is, or enough others are.
     Busy,
     /// The mount ends.
@@ -131,6 +142,18 @@ enum NotNow {
 }
 
 impl Compactions {
+    /// The right to compact a chunk, as soon as nobody else is at it; `None` when the mount ends.
+    pub(super) async fn in_turn(shared: &Arc<DataShared>, ino: Ino, chunk: u32) -> Option<Running> {
+        loop {
+            let ticket = shared.compactions.moved.ticket();
+            match begin(shared, ino, chunk) {
+                Ok(running) => return Some(running),
+                Err(NotNow::Ending) => return None,
+                Err(NotNow::Busy) => shared.compactions.moved.wait(ticket).await,
+            }
+        }
+    }
+
     fn is_ending(&self) -> bool {
         self.state().ending
     }
@@ -153,7 +176,7 @@ fn begin(shared: &Arc<DataShared>, ino: Ino, chunk: u32) -> Result<Running, NotN
 
 /// What came of looking at a chunk.
 #[derive(Debug, PartialEq, Eq)]
-enum Looked {
+pub(super) enum Looked {
     /// Its list is as short as it gets.
     Short,
     /// It was made shorter, and is still long.
@@ -249,9 +272,29 @@ impl Data {
             // Who reads it is told.
             return Ok(Looked::Short);
         }
-        let Some(compaction) = Compaction::of(&records) else { return Ok(Looked::Short) };
+        if self.waits_in_list(file.ino, chunk) {
+            return self.merge_listed(file, chunk, &records, Target::Staging).await;
+        }
+        match Compaction::of(&records) {
+            Some(compaction) => {
+                self.carry_out(file, chunk, compaction, (records.len(), Target::Store)).await
+            }
+            None => Ok(Looked::Short),
+        }
+    }
+
+    /// Copy what a compaction of a list of so many records wants copied, and commit it.
+    pub(super) async fn carry_out(
+        self: &Rc<Self>,
+        file: &Arc<File>,
+        chunk: u32,
+        compaction: Compaction,
+        (records, target): (usize, Target),
+    ) -> Result<Looked, DataError> {
         let id = self.slices.next_slice_id().await?;
-        let Some(stored) = self.store_merged((file.ino, id), &compaction).await? else {
+        let owner = Owner { ino: file.ino, chunk, seq: 0 };
+        let Some(stored) = self.store_merged((owner, id), compaction.pieces(), target).await?
+        else {
             return Ok(Looked::InVain);
         };
         let (seen, gain) = (compaction.seen_count(), compaction.gain());
@@ -265,25 +308,29 @@ impl Data {
             extents.drop_lists(Some(chunk));
         });
         self.delete_slices(unused).await?;
-        let left = records.len() - gain;
-        let more = left > LONG_RECORDS || records.len() > seen;
+        let left = records - gain;
+        let more = left > LONG_RECORDS || records > seen;
         Ok(if more { Looked::StillLong } else { Looked::Short })
     }
 
-    /// Store what a compaction makes one slice of; its blocks, or `None` if the mount ends.
-    async fn store_merged(
+    /// Store these pieces as one slice; its blocks, or `None` if the mount ends. Before it returns, what
+    /// stays on this machine is as safe as what it takes the place of.
+    pub(super) async fn store_merged(
         self: &Rc<Self>,
-        (ino, id): (Ino, SliceId),
-        compaction: &Compaction,
+        (owner, id): (Owner, SliceId),
+        pieces: &[SliceRecord],
+        target: Target,
     ) -> Result<Option<Vec<BlockKey>>, DataError> {
         let layout = self.shared.config.layout;
+        let kept_ms = self.oldest_ms(pieces);
+        let size = pieces.iter().map(|piece| piece.len).sum();
         let mut stored = Vec::new();
-        let mut rest = compaction.pieces().to_vec();
+        let mut rest = pieces.to_vec();
         rest.reverse();
-        for key in layout.blocks(id, compaction.size()) {
+        for key in layout.blocks(id, size) {
             let sources = take_sources(&mut rest, key.size, layout);
             let done = match self.merged(sources, key.size).await {
-                Ok(page) => self.put_merged(ino, key, page).await,
+                Ok(page) => self.put_merged((owner, kept_ms), key, page, target).await,
                 Err(error) => Err(error),
             };
             // Whether or not it is there: a put that failed may have left something.
@@ -293,12 +340,29 @@ impl Data {
                 return done.map(|()| None);
             }
         }
+        if let (Target::Staging, Some(staging)) = (target, &self.shared.config.staging)
+            && !stored.is_empty()
+            && let Err(error) = staging.sync().await
+        {
+            self.remove_later(stored);
+            return Err(error.into());
+        }
         Ok(Some(stored))
     }
 
-    async fn put_merged(&self, ino: Ino, key: BlockKey, page: Page) -> Result<(), DataError> {
+    async fn put_merged(
+        &self,
+        (owner, kept_ms): (Owner, Option<u64>),
+        key: BlockKey,
+        page: Page,
+        target: Target,
+    ) -> Result<(), DataError> {
+        let pages = vec![page];
+        if target == Target::Staging && self.keep_block(owner, key, &pages, kept_ms).await? {
+            return Ok(());
+        }
         let _permit = self.shared.uploads.take().await;
-        self.put_block(ino, key, vec![page]).await
+        self.put_block(owner.ino, key, pages).await
     }
 
     /// The bytes of a block, gathered from a few sources at a time: each may hold a whole block.

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use super::Data;
 use super::error::DataError;
 use crate::object::BlockKey;
+use crate::stage::Removed;
 use crate::stdx::{Permits, oneshot};
 use crate::types::{Ino, SliceId};
 use crate::uring;
@@ -102,12 +103,28 @@ impl Data {
     }
 
     async fn remove_block(&self, key: BlockKey) -> Result<(), DataError> {
+        let waits = self.let_staged_go(&key);
         if let Some(cache) = &self.shared.config.cache {
             cache.remove(&key);
+        }
+        if waits {
+            return Ok(());
         }
         let name = self.shared.config.layout.name(key);
         let _permit = self.shared.deletes.take().await;
         Ok(self.delete_object(name).await?)
+    }
+
+    /// A block that waits for its upload need not be uploaded, and has no object; whether it does.
+    fn let_staged_go(&self, key: &BlockKey) -> bool {
+        let Some(staging) = &self.shared.config.staging else { return false };
+        match staging.remove(key) {
+            Removed::Unknown => return false,
+            Removed::Dropped => self.shared.staged.block_left(key.id),
+            // Its object is removed by who uploads it.
+            Removed::Flying => self.shared.staged.removed_in_hand(key),
+        }
+        true
     }
 
     /// Remove blocks that never became visible; what fails stays for garbage collection.

@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::compaction::Weight;
 use super::error::DataError;
 use super::geometry::{Span, parts};
+use super::levels::Uncommitted;
+use super::notes::Note;
 use super::overlay::{Overlay, Piece};
 use super::prefetch::Sessions;
-use super::slice::{SealedBlock, Slice, Source};
+use super::slice::{Block, Noted, SealedBlock, Slice, Source};
 use crate::meta::NewSlices;
 use crate::object::{BlockKey, Layout};
 use crate::pages::Pool;
@@ -97,6 +99,8 @@ pub(super) struct Extents {
     error: Option<DataError>,
     /// Blocks whose upload was given up: chunk, number of the slice, index.
     left: Vec<(u32, u64, u32)>,
+    /// Why what is kept here is not committed yet, if it was tried.
+    pub refused: Option<DataError>,
     /// As the last commit left them, until somebody takes them.
     pub committed_attr: Option<Attr>,
     pub sessions: Sessions,
@@ -106,6 +110,11 @@ impl Extents {
     /// The error of earlier background work, told until the file is forgotten.
     pub fn sticky(&self) -> Result<(), DataError> {
         self.error.clone().map_or(Ok(()), Err)
+    }
+
+    /// From now on this is told, unless another error was before it.
+    pub fn fail(&mut self, error: DataError) {
+        self.error.get_or_insert(error);
     }
 
     pub fn clear_error(&mut self) {
@@ -203,6 +212,12 @@ impl Extents {
         newest.map(|slice| slice.seq).max().unwrap_or(0)
     }
 
+    /// Whether every slice up to this number is committed or lost, or kept with a note.
+    pub fn is_kept(&self, seq: u64) -> bool {
+        let mut slices = self.chunks.values().flat_map(|chunk| &chunk.slices);
+        !slices.any(|slice| slice.seq <= seq && slice.noted != Noted::Kept)
+    }
+
     /// Whether every slice up to this number is committed or lost.
     pub fn is_settled(&self, seq: u64) -> bool {
         !self.chunks.values().any(|chunk| chunk.slices.iter().any(|slice| slice.seq <= seq))
@@ -225,6 +240,134 @@ impl Extents {
         assert_eq!(slice.id, Some(key.id), "all blocks of a slice carry its id");
         slice.stored(key);
         true
+    }
+
+    /// A block is kept on this machine; its slice is committed once it is in the store. False if its
+    /// slice is gone: the block is nobody's.
+    pub fn block_staged(&mut self, chunk: u32, seq: u64, key: BlockKey) -> bool {
+        let Some(slice) = self.find(chunk, seq) else { return false };
+        assert_eq!(slice.id, Some(key.id), "all blocks of a slice carry its id");
+        slice.staged(key);
+        true
+    }
+
+    /// A block that was kept is in the store.
+    pub fn block_uploaded(&mut self, chunk: u32, seq: u64, key: BlockKey) {
+        // A slice of that number may be another one by now: what was given up is written anew.
+        if let Some(slice) = self.find(chunk, seq).filter(|slice| slice.id == Some(key.id)) {
+            slice.stored(key);
+        }
+    }
+
+    /// Notes of slices of which all is safe and that wait for their upload; who takes them makes them.
+    pub fn take_unnoted(&mut self, ino: Ino) -> Vec<Note> {
+        let mut notes = Vec::new();
+        for (index, chunk) in &mut self.chunks {
+            for slice in &mut chunk.slices {
+                if slice.noted == Noted::Not && slice.is_safe() && !slice.is_ready() {
+                    slice.noted = Noted::Begun;
+                    notes.push(slice.note(ino, *index));
+                }
+            }
+        }
+        notes
+    }
+
+    /// What became of a note.
+    pub fn note_made(&mut self, note: &Note, kept: bool) {
+        if let Some(slice) = self.find(note.chunk, note.seq) {
+            slice.noted = if kept { Noted::Kept } else { Noted::Failed };
+        }
+    }
+
+    /// A slice that an earlier mount kept comes back, in its place among the others.
+    pub fn restore(&mut self, note: &Note, blocks: Vec<Block>, now_ns: u64) {
+        let slices = &mut self.chunks.entry(note.chunk).or_default().slices;
+        let at = slices.partition_point(|slice| slice.seq < note.seq);
+        slices.insert(at, Slice::kept(note, blocks, now_ns));
+    }
+
+    /// The oldest slices of a chunk in a row that are kept with notes and of which nothing is in the
+    /// store.
+    pub fn waiting_run(&self, ino: Ino, chunk: u32) -> Vec<Note> {
+        let Some(slices) = self.chunks.get(&chunk) else { return Vec::new() };
+        let waits = |slice: &&Slice| slice.noted == Noted::Kept && slice.is_all_staged();
+        let run = slices.slices[slices.committing..].iter().skip_while(|slice| !waits(slice));
+        run.take_while(waits).map(|slice| slice.note(ino, chunk)).collect()
+    }
+
+    /// Where a run is, if it is still as it was and none of it is being committed.
+    fn find_run(&self, run: &[Note]) -> Option<(u32, std::ops::Range<usize>)> {
+        let first = run.first()?;
+        let chunk = self.chunks.get(&first.chunk)?;
+        let start = chunk.slices.iter().position(|slice| slice.seq == first.seq)?;
+        let there = chunk.slices.get(start..start + run.len())?;
+        let same = |(slice, note): (&Slice, &Note)| {
+            slice.seq == note.seq && slice.id == Some(note.record.id)
+        };
+        let whole = start >= chunk.committing && there.iter().zip(run).all(same);
+        whole.then_some((first.chunk, start..start + run.len()))
+    }
+
+    /// One slice takes the place of a run. Ids of the old slices, and their blocks; `None` if the run
+    /// is not there as it was.
+    pub fn replace_run(
+        &mut self,
+        run: &[Note],
+        (note, blocks): (&Note, Vec<Block>),
+        now_ns: u64,
+    ) -> Option<(Vec<SliceId>, Vec<BlockKey>)> {
+        let (chunk, range) = self.find_run(run)?;
+        let chunk = self.chunks.get_mut(&chunk).expect("it was found");
+        let new = Slice::kept(note, blocks, now_ns);
+        let old: Vec<Slice> = chunk.slices.splice(range, [new]).collect();
+        Some((ids_of(&old), old.iter().flat_map(Slice::stored_blocks).collect()))
+    }
+
+    /// Slices of a run that others of it hide go, as `replace_run`.
+    pub fn drop_hidden(
+        &mut self,
+        run: &[Note],
+        hidden: &[u64],
+    ) -> Option<(Vec<SliceId>, Vec<BlockKey>)> {
+        let (chunk, range) = self.find_run(run)?;
+        let chunk = self.chunks.get_mut(&chunk).expect("it was found");
+        let gone = |slice: &Slice| hidden.contains(&slice.seq);
+        let grows = chunk.slices[range.clone()].iter().any(|slice| gone(slice) && slice.grows);
+        let after = chunk.slices.split_off(range.end);
+        let in_run = chunk.slices.split_off(range.start);
+        let (old, mut stay): (Vec<_>, Vec<_>) = in_run.into_iter().partition(gone);
+        // What a hidden one grew, those over it grow now.
+        stay.iter_mut().for_each(|slice| slice.grows |= grows);
+        chunk.slices.extend(stay.into_iter().chain(after));
+        Some((ids_of(&old), old.iter().flat_map(Slice::stored_blocks).collect()))
+    }
+
+    /// Blocks that must be uploaded before all slices up to this number are committed; with `loose`
+    /// only those of slices that have no note.
+    pub fn staged_blocks(&self, seq: u64, loose: bool) -> Vec<BlockKey> {
+        let slices = self.chunks.values().flat_map(|chunk| &chunk.slices);
+        let wanted = slices.filter(|s| s.seq <= seq && (!loose || s.noted != Noted::Kept));
+        wanted.flat_map(Slice::staged_blocks).collect()
+    }
+
+    /// What is not committed, block by block.
+    pub fn uncommitted(&self, block_bytes: u32) -> Uncommitted {
+        let mut all = Uncommitted { newest: self.newest(), ..Uncommitted::default() };
+        let slices = || self.chunks.values().flat_map(|chunk| &chunk.slices);
+        let loose = |slice: &&Slice| slice.loose_blocks(block_bytes).next().is_some();
+        all.born_ns = slices().filter(loose).map(|slice| slice.born_ns).min().unwrap_or(0);
+        for slice in slices() {
+            all.loose.extend(slice.loose_blocks(block_bytes));
+            all.staged.extend(slice.staged_blocks());
+        }
+        all
+    }
+
+    /// Ids of slices that are not committed.
+    pub fn slice_ids(&self) -> Vec<SliceId> {
+        let slices = self.chunks.values().flat_map(|chunk| &chunk.slices);
+        slices.filter_map(|slice| slice.id).collect()
     }
 
     /// A block could not be stored: its slice is lost. Blocks of it that are in the store.
@@ -284,6 +427,12 @@ impl Extents {
             let oldest = chunk.slices.iter().find(|slice| slice.grows)?;
             Some((*index, oldest.seq))
         })
+    }
+
+    /// Whether slices that are being committed have notes: they are not given up.
+    pub fn commits_noted(&self, chunk: u32) -> bool {
+        let chunk = self.chunks.get(&chunk).expect("a chunk stays while it commits");
+        chunk.slices[..chunk.committing].iter().any(|slice| slice.noted == Noted::Kept)
     }
 
     /// What became of a commit; on failure the blocks of its slices.
@@ -354,6 +503,8 @@ impl Extents {
     pub fn set_mtime(&mut self, mtime: Time) {
         for slice in self.chunks.values_mut().flat_map(|chunk| &mut chunk.slices) {
             slice.mtime = mtime;
+            // What is kept says another time: it is noted anew.
+            slice.noted = Noted::Not;
         }
     }
 
@@ -446,6 +597,10 @@ impl Extents {
         }
         Some(sources)
     }
+}
+
+fn ids_of(slices: &[Slice]) -> Vec<SliceId> {
+    slices.iter().filter_map(|slice| slice.id).collect()
 }
 
 /// Whether a record lies inside its chunk and its slice; other clients wrote it.

@@ -14,6 +14,8 @@ use super::blocks::Flights;
 use super::compaction::Compactions;
 use super::counts::Counts;
 use super::extents::{Extents, Step};
+use super::staged::StagedSlices;
+use crate::limits::MERGES_MAX;
 use crate::metrics::Sheets;
 use crate::object::Layout;
 use crate::pages::Pool;
@@ -97,6 +99,12 @@ pub struct DataShared {
     pub(super) prefetch: Option<Arc<Permits>>,
     pub(super) flights: Flights,
     pub(super) compactions: Compactions,
+    /// Slices that wait for their upload.
+    pub(super) staged: StagedSlices,
+    /// Blocks in hand whose chunks are made shorter before they are uploaded.
+    pub(super) merges: Arc<Permits>,
+    /// Opens when uploads are to begin at once.
+    pub(super) bell: Gate,
     pub(super) counts: Sheets<Counts>,
     files: [Mutex<Files>; SHARDS],
     open: Mutex<BTreeMap<u64, OpenSlice>>,
@@ -124,6 +132,9 @@ impl DataShared {
             deletes: Permits::new(config.deletes.max(1)),
             flights: Flights::default(),
             compactions: Compactions::default(),
+            staged: StagedSlices::default(),
+            merges: Permits::new(MERGES_MAX),
+            bell: Gate::default(),
             counts: Sheets::default(),
             files: std::array::from_fn(|_| Mutex::default()),
             open: Mutex::default(),

@@ -1,14 +1,15 @@
 //! One slice while its bytes are only here: pages that fill up, blocks that are sealed and stored.
 //!
-//! Owns the bytes until they are in the object store. Does not own when to seal (`extents`), nor
-//! how blocks travel (`uploader`). A move of states, no waiting.
+//! Owns the bytes until they are in the object store, or kept on this machine. Does not own when to
+//! seal (`extents`), nor how blocks travel (`uploader`). A move of states, no waiting.
 
 use std::sync::Arc;
 
 use super::geometry::parts;
+use super::notes::Note;
 use crate::object::BlockKey;
 use crate::pages::{PAGE_BYTES, Page, PageMut, Pool};
-use crate::types::{CHUNK_BYTES, SliceId, SliceRecord, Time};
+use crate::types::{CHUNK_BYTES, Ino, SliceId, SliceRecord, Time};
 
 /// One block of a slice.
 pub(super) enum Block {
@@ -16,8 +17,23 @@ pub(super) enum Block {
     Open(Vec<PageMut>),
     /// Complete, on its way to the store.
     Sealed(Vec<Page>),
-    /// The store has said yes.
+    /// Kept on this machine; the slice is not committed before it is in the store.
+    Staged(BlockKey),
+    /// Nothing keeps the slice from being committed for its sake.
     Stored(BlockKey),
+}
+
+/// Whether a slice that waits for its upload is itself kept on this machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Noted {
+    /// No.
+    Not,
+    /// Somebody is at it.
+    Begun,
+    /// Yes: it survives a crash.
+    Kept,
+    /// It could not be; who closes the file waits for the commit.
+    Failed,
 }
 
 /// A block that is to be stored.
@@ -62,6 +78,8 @@ pub(super) struct Slice {
     pub touched_ns: u64,
     /// Time of the last write, or as set since.
     pub mtime: Time,
+    /// Whether there is a note of it.
+    pub noted: Noted,
     blocks: Vec<Block>,
 }
 
@@ -78,8 +96,34 @@ impl Slice {
             born_ns: now_ns,
             touched_ns: now_ns,
             mtime: Time::default(),
+            noted: Noted::Not,
             blocks: Vec::new(),
         }
+    }
+
+    /// A slice that an earlier mount kept, or that was made of others: no byte of it is in memory.
+    pub fn kept(note: &Note, blocks: Vec<Block>, now_ns: u64) -> Self {
+        let SliceRecord { pos, id, len, .. } = note.record;
+        Self {
+            seq: note.seq,
+            pos,
+            len,
+            sealed: true,
+            id: Some(id),
+            grows: note.grows,
+            born_ns: now_ns,
+            touched_ns: now_ns,
+            mtime: note.mtime,
+            noted: Noted::Kept,
+            blocks,
+        }
+    }
+
+    /// What is to be kept of it, once every block of it is.
+    pub fn note(&self, ino: Ino, chunk: u32) -> Note {
+        let id = self.id.expect("a slice with kept blocks has an id");
+        let record = SliceRecord { pos: self.pos, id, size: self.len, off: 0, len: self.len };
+        Note { ino, chunk, seq: self.seq, record, mtime: self.mtime, grows: self.grows }
     }
 
     /// First byte in the chunk after it.
@@ -155,21 +199,41 @@ impl Slice {
     /// A block is in the store; its pages go home.
     pub fn stored(&mut self, key: BlockKey) {
         let block = &mut self.blocks[key.index as usize];
-        assert!(matches!(block, Block::Sealed(_)), "a block is stored once, after it is sealed");
+        assert!(!matches!(block, Block::Open(_)), "a block is stored after it is sealed");
         *block = Block::Stored(key);
+    }
+
+    /// A block is kept on this machine, unless it is in the store already; its pages go home.
+    pub fn staged(&mut self, key: BlockKey) {
+        let block = &mut self.blocks[key.index as usize];
+        assert!(!matches!(block, Block::Open(_)), "a block is kept after it is sealed");
+        if matches!(block, Block::Sealed(_)) {
+            *block = Block::Staged(key);
+        }
     }
 
     /// The pages of a block that is on its way to the store.
     pub fn sealed_pages(&self, index: u32) -> Option<Vec<Page>> {
         match &self.blocks[index as usize] {
             Block::Sealed(pages) => Some(pages.clone()),
-            Block::Open(_) | Block::Stored(_) => None,
+            Block::Open(_) | Block::Staged(_) | Block::Stored(_) => None,
         }
+    }
+
+    /// Whether all of it is kept on this machine or in the store, and nothing can be added.
+    pub fn is_safe(&self) -> bool {
+        let safe = |block: &Block| matches!(block, Block::Staged(_) | Block::Stored(_));
+        self.sealed && self.blocks.iter().all(safe)
     }
 
     /// Whether all of it is in the store and nothing can be added.
     pub fn is_ready(&self) -> bool {
         self.sealed && self.blocks.iter().all(|block| matches!(block, Block::Stored(_)))
+    }
+
+    /// Whether every block of it waits for its upload.
+    pub fn is_all_staged(&self) -> bool {
+        self.sealed && self.blocks.iter().all(|block| matches!(block, Block::Staged(_)))
     }
 
     /// The record that makes it visible, once it is ready.
@@ -179,11 +243,29 @@ impl Slice {
         SliceRecord { pos: self.pos, id, size: self.len, off: 0, len: self.len }
     }
 
-    /// Blocks that are in the store.
+    /// Blocks that are in the store or kept on this machine.
     pub fn stored_blocks(&self) -> impl Iterator<Item = BlockKey> {
         self.blocks.iter().filter_map(|block| match block {
-            Block::Stored(key) => Some(*key),
+            Block::Staged(key) | Block::Stored(key) => Some(*key),
             Block::Open(_) | Block::Sealed(_) => None,
+        })
+    }
+
+    /// Blocks that must be uploaded before it is committed.
+    pub fn staged_blocks(&self) -> impl Iterator<Item = BlockKey> {
+        self.blocks.iter().filter_map(|block| match block {
+            Block::Staged(key) => Some(*key),
+            Block::Open(_) | Block::Sealed(_) | Block::Stored(_) => None,
+        })
+    }
+
+    /// Lengths in bytes of blocks that are only in memory.
+    pub fn loose_blocks(&self, block_bytes: u32) -> impl Iterator<Item = u32> {
+        let loose =
+            |(_, block): &(usize, &Block)| matches!(block, Block::Open(_) | Block::Sealed(_));
+        let blocks = self.blocks.iter().enumerate().filter(loose);
+        blocks.map(move |(index, _)| {
+            (self.len - (index as u32 * block_bytes).min(self.len)).min(block_bytes)
         })
     }
 
@@ -191,7 +273,9 @@ impl Slice {
     pub fn sources(&self, off: u32, len: u32, block_bytes: u32, into: &mut Vec<Source>) {
         for part in parts(off, len, block_bytes) {
             match &self.blocks[part.index as usize] {
-                Block::Stored(key) => into.push(Source::Block(*key, part.off, part.len)),
+                Block::Staged(key) | Block::Stored(key) => {
+                    into.push(Source::Block(*key, part.off, part.len));
+                }
                 Block::Open(pages) => {
                     let mut copy = Vec::with_capacity(part.len as usize);
                     for piece in parts(part.off, part.len, PAGE_BYTES as u32) {

@@ -18,6 +18,8 @@ use crate::types::{
 };
 use crate::uring;
 
+mod staged;
+
 const INO: Ino = Ino(7);
 const BLOCK: u64 = 64 << 10;
 
@@ -45,6 +47,10 @@ impl Slices for Table {
 
     fn tier(&self, _: Ino) -> Local<'_, Result<u8, MetaError>> {
         Box::pin(async { self.tier.get().ok_or(MetaError::Posix(Errno::NOENT)) })
+    }
+
+    fn length(&self, _: Ino) -> Local<'_, Result<u64, MetaError>> {
+        Box::pin(async { unreachable!("nothing is staged here") })
     }
 
     fn chunk(&self, ino: Ino, chunk: u32) -> Local<'_, Result<Vec<SliceRecord>, MetaError>> {

@@ -23,7 +23,15 @@ impl Data {
             let in_hand = InHand::new(&self.shared, file, Work::Commit(chunk));
             self.compact_if_full(file, chunk).await;
             let result = self.push(slices).await;
+            if let Err(error) = &result
+                && self.waits_for_better(file, chunk, error).await
+            {
+                // Handed back, for the next who looks.
+                drop(in_hand);
+                return;
+            }
             in_hand.done();
+            self.let_notes_go(records.iter().map(|record| record.id));
             match &result {
                 Ok(_) => {}
                 // Its writer is told at close; nobody else can miss it.
@@ -42,6 +50,7 @@ impl Data {
             let certain = matches!(result, Err(DataError::Posix(_) | DataError::Full(_)));
             let lost = file.with(|extents| {
                 if let Ok(attr) = &result {
+                    extents.refused = None;
                     extents.committed_attr = Some(attr.clone());
                 }
                 extents.committed(chunk, &records, result.map(|_| ()))

@@ -1,10 +1,14 @@
-//! Sealed blocks to the object store.
+//! Sealed blocks to the object store, or with `--writeback` to this machine's disk.
 //!
-//! Owns what happens to a slice when its block is stored or lost. Data is in the
-//! store before metadata names it: commits start only here (`tracker`).
+//! Owns what happens to a slice when its block is stored, kept or lost. Data is in the store, or kept
+//! where it survives a crash, before metadata names it: commits start only here (`tracker`). What is
+//! kept is uploaded by `drain`.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use rustix::io::Errno;
 
@@ -14,16 +18,23 @@ use super::error::DataError;
 use super::extents::Step;
 use super::shared::File;
 use super::slice::SealedBlock;
+use super::staged::Owner;
 use crate::meta::MetaError;
 use crate::net::side;
-use crate::object::{BlockKey, Store};
+use crate::object::BlockKey;
 use crate::pages::Page;
-use crate::stage::{Codec, Compression};
-use crate::types::Ino;
+use crate::stage::{Codec, Compression, NewBlock};
+use crate::types::{Ino, Publish};
 use crate::uring;
 
-/// Blocks from this size on are compressed by a side thread.
+/// Blocks from this size on are compressed by a side thread, and uploaded without gathering others.
 const BULK_BYTES: usize = 128 << 10;
+
+/// Where a block has come to.
+enum Where {
+    Staging,
+    Store,
+}
 
 impl Data {
     /// Store the blocks of a step, each as a task of this core.
@@ -31,7 +42,7 @@ impl Data {
         if step.blocks.is_empty() && !step.sealed.is_empty() {
             // All blocks were stored while the slice was open: only the commit is left.
             let (data, file) = (Rc::clone(self), Arc::clone(file));
-            uring::spawn(async move { data.commit_ready(&file).await });
+            uring::spawn(async move { data.advance(&file).await });
             return;
         }
         self.shared.take_off(step.blocks.len());
@@ -50,34 +61,82 @@ impl Data {
         in_hand.done();
         // Before its pages go home: who counts on what flies (`relieve`) is woken by them.
         self.shared.land();
+        let waits = self.shared.config.publish == Publish::Uploaded;
         let orphans = match stored {
-            Ok(Some(key)) => {
-                let owned = file.with(|extents| extents.block_stored(chunk, seq, key));
+            Ok(Some((key, at))) => {
+                let owned = file.with(|extents| match at {
+                    Where::Staging if waits => extents.block_staged(chunk, seq, key),
+                    Where::Staging | Where::Store => extents.block_stored(chunk, seq, key),
+                });
                 if owned { Vec::new() } else { vec![key] }
             }
             Ok(None) => Vec::new(),
             Err(error) => {
                 tracing::error!(ino = file.ino.0, chunk, %error, "written data is lost");
-                file.with(|extents| extents.block_failed(chunk, seq, error))
+                let lost = file.with(|extents| extents.block_failed(chunk, seq, error));
+                lost.iter().for_each(|key| self.shared.staged.forget(key.id));
+                lost
             }
         };
         self.remove_later(orphans);
-        self.commit_ready(file).await;
+        self.advance(file).await;
         file.moved.open();
     }
 
-    /// The key of the stored block; `None` when its slice is gone already.
+    /// The key of the stored block and where it is; `None` when its slice is gone already.
     async fn store_block(
         &self,
         file: &File,
         block: SealedBlock,
-    ) -> Result<Option<BlockKey>, DataError> {
+    ) -> Result<Option<(BlockKey, Where)>, DataError> {
+        let size = block.pages.iter().map(|page| page.len()).sum::<usize>() as u32;
+        if self.shared.config.staging.is_some() {
+            let Some(id) = self.slice_id(file, &block).await? else { return Ok(None) };
+            let key = BlockKey { id, index: block.index, size };
+            let seq = if self.shared.config.publish == Publish::Uploaded { block.seq } else { 0 };
+            let owner = Owner { ino: file.ino, chunk: block.chunk, seq };
+            if self.keep_block(owner, key, &block.pages, None).await? {
+                return Ok(Some((key, Where::Staging)));
+            }
+        }
         let _permit = self.shared.uploads.take().await;
         let Some(id) = self.slice_id(file, &block).await? else { return Ok(None) };
-        let size = block.pages.iter().map(|page| page.len()).sum::<usize>() as u32;
         let key = BlockKey { id, index: block.index, size };
         self.put_block(file.ino, key, block.pages).await?;
-        Ok(Some(key))
+        Ok(Some((key, Where::Store)))
+    }
+
+    /// Keep a block on this machine, as old as `kept_ms` says; false if it must be put into the store.
+    pub(super) async fn keep_block(
+        &self,
+        owner: Owner,
+        key: BlockKey,
+        pages: &[Page],
+        kept_ms: Option<u64>,
+    ) -> Result<bool, DataError> {
+        let Some(staging) = &self.shared.config.staging else { return Ok(false) };
+        let tier = if self.stores.differ() { self.tier_of(owner.ino).await? } else { 0 };
+        // Before it is kept: it may be uploaded at once, and must find the way to its file.
+        self.shared.staged.add(key.id, owner);
+        let block = NewBlock { key, tier, group: owner.ino.0, pages, kept_ms };
+        let mut keeping = pin!(staging.keep(block));
+        let at_once = poll_fn(|context| Poll::Ready(keeping.as_mut().poll(context))).await;
+        if at_once.is_pending() || key.size as usize >= BULK_BYTES {
+            // There may be no room before something is uploaded, and there is enough for that.
+            self.shared.bell.open();
+        }
+        let kept = match at_once {
+            Poll::Ready(kept) => kept,
+            Poll::Pending => keeping.await,
+        };
+        match kept {
+            Ok(()) => Ok(true),
+            Err(why) => {
+                self.shared.staged.block_left(key.id);
+                tracing::debug!(?key, ?why, "stored directly");
+                Ok(false)
+            }
+        }
     }
 
     /// Store a block of a file, and keep it near if blocks of its size are.
@@ -90,7 +149,10 @@ impl Data {
         let name = self.shared.config.layout.name(key);
         let kept = self.keeps(key.size).then(|| pages.clone());
         let body = self.encoded(pages, key.size as usize).await;
-        let store = self.store_for(ino).await?;
+        let store = match self.stores.differ() {
+            true => self.stores.tier(self.tier_of(ino).await?),
+            false => self.stores.base(),
+        };
         self.put_object(&*store, name, body).await?;
         if let (Some(pages), Some(cache)) = (kept, &self.shared.config.cache) {
             cache.insert_copy(key, &pages);
@@ -98,21 +160,18 @@ impl Data {
         Ok(())
     }
 
-    /// What blocks of a file are put through. Its tier is asked for each time: it may be changed.
-    async fn store_for(&self, ino: Ino) -> Result<Rc<dyn Store>, DataError> {
-        if !self.stores.differ() {
-            return Ok(self.stores.base());
-        }
+    /// The tier that blocks of a file are put into. It is asked for each time: it may be changed.
+    async fn tier_of(&self, ino: Ino) -> Result<u8, DataError> {
         match self.patiently(|| self.slices.tier(ino)).await {
-            Ok(tier) => Ok(self.stores.tier(tier)),
+            Ok(tier) => Ok(tier),
             // The file is gone, and so is soon what is stored for it.
-            Err(MetaError::Posix(Errno::NOENT)) => Ok(self.stores.base()),
+            Err(MetaError::Posix(Errno::NOENT)) => Ok(0),
             Err(error) => Err(error.into()),
         }
     }
 
     /// The block as it is stored; what takes long is done aside.
-    async fn encoded(&self, pages: Vec<Page>, len_bytes: usize) -> Vec<Page> {
+    pub(super) async fn encoded(&self, pages: Vec<Page>, len_bytes: usize) -> Vec<Page> {
         let compression = self.shared.config.compression;
         if compression == Compression::None || len_bytes < BULK_BYTES {
             return self.codec.borrow_mut().encode(pages);
@@ -121,7 +180,7 @@ impl Data {
     }
 
     /// Whether a block of `size` bytes is kept near after it was written.
-    fn keeps(&self, size: u32) -> bool {
+    pub(super) fn keeps(&self, size: u32) -> bool {
         let config = &self.shared.config;
         config.cache.is_some() && (config.cache_large_writes || size < config.layout.block_bytes())
     }

@@ -132,46 +132,57 @@ impl Data {
         }
     }
 
-    /// Store and commit all that is dirty of a file. One small slice goes all the way on the
-    /// caller's future: one object, one commit, no task.
+    /// Store and commit all that is dirty of a file.
     ///
     /// # Errors
-    /// The first error of any write since the file was last forgotten.
+    /// The first error of any write since the file was last forgotten, or why what is kept of it
+    /// cannot be committed.
     pub async fn flush(self: &Rc<Self>, ino: Ino) -> Result<(), DataError> {
         let Some(file) = self.shared.known(ino) else { return Ok(()) };
-        let block_bytes = self.shared.config.layout.block_bytes();
-        let (mut step, last) =
-            file.with(|extents| (extents.seal(block_bytes, |_| true), extents.newest()));
-        if last > 0 {
-            self.shared.note(&file, &step);
-            match step.blocks.pop() {
-                Some(block) => {
-                    if !step.blocks.is_empty() {
-                        self.launch(&file, step);
-                    }
-                    self.shared.take_off(1);
-                    self.upload(&file, block).await;
-                }
-                None => self.commit_ready(&file).await,
-            }
-        }
+        let last = self.begin_flush(&file).await;
         loop {
             let ticket = file.moved.ticket();
-            let (settled, error) =
-                file.with(|extents| (extents.is_settled(last), extents.sticky()));
-            if settled {
-                return error;
+            let (settled, refused, error) = file.with(|extents| {
+                (extents.is_settled(last), extents.refused.clone(), extents.sticky())
+            });
+            match refused {
+                _ if settled => return error,
+                Some(refused) => return error.and(Err(refused)),
+                None => self.hurry_file(&file, last, false),
             }
             file.moved.wait(ticket).await;
             self.resume(&file).await;
         }
     }
 
-    /// Store and commit all that is dirty of all files, as before an unmount; the first error.
+    /// Seal all that is dirty of a file and see it on its way; number of its newest slice. One small
+    /// slice goes all the way on the caller's future: one object, one commit, no task.
+    pub(super) async fn begin_flush(self: &Rc<Self>, file: &Arc<File>) -> u64 {
+        let block_bytes = self.shared.config.layout.block_bytes();
+        let (mut step, last) =
+            file.with(|extents| (extents.seal(block_bytes, |_| true), extents.newest()));
+        if last == 0 {
+            return last;
+        }
+        self.shared.note(file, &step);
+        match step.blocks.pop() {
+            Some(block) => {
+                if !step.blocks.is_empty() {
+                    self.launch(file, step);
+                }
+                self.shared.take_off(1);
+                self.upload(file, block).await;
+            }
+            None => self.advance(file).await,
+        }
+        last
+    }
+
+    /// Keep all that is dirty of all files, as before an unmount; the first error.
     pub async fn flush_all(self: &Rc<Self>) -> Result<(), DataError> {
         let mut done = Ok(());
         for ino in self.shared.dirty_files() {
-            done = done.and(self.flush(ino).await);
+            done = done.and(self.keep(ino).await);
         }
         done
     }
@@ -208,7 +219,10 @@ impl Data {
     /// The file is deleted for good: what is dirty of it need not be stored.
     pub fn discard(self: &Rc<Self>, ino: Ino) {
         let Some(file) = self.shared.known(ino) else { return };
-        let stored = file.with(|extents| extents.discard());
+        let (slices, stored) = file.with(|extents| (extents.slice_ids(), extents.discard()));
+        // Those that are being committed are let go by who commits them.
+        let committing = file.with(|extents| extents.slice_ids());
+        self.let_notes_go(slices.into_iter().filter(|id| !committing.contains(id)));
         file.moved.open();
         self.remove_later(stored);
     }

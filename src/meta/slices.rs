@@ -44,6 +44,9 @@ pub trait Slices {
     /// The storage tier of a file.
     fn tier(&self, ino: Ino) -> Local<'_, Result<u8, MetaError>>;
 
+    /// The length of a file in bytes.
+    fn length(&self, ino: Ino) -> Local<'_, Result<u64, MetaError>>;
+
     /// The records of a chunk, oldest first.
     fn chunk(&self, ino: Ino, chunk: u32) -> Local<'_, Result<Vec<SliceRecord>, MetaError>>;
 

@@ -1,5 +1,5 @@
-//! What a mount counted at one moment, by the official client's names, and its two forms: the lines of
-//! `.stats`, and what Prometheus scrapes.
+//! What a mount counted at one moment, by the official client's names and some of its own, and its two
+//! forms: the lines of `.stats`, and what Prometheus scrapes.
 //!
 //! Owns the forms. Which names there are is told by who makes a report.
 
@@ -30,8 +30,15 @@ struct Family {
     samples: Vec<Sample>,
 }
 
-/// What is written in front of every name.
+/// What is written in front of every name that the official client has.
 const PREFIX: &str = "juicefs_";
+/// What names of this client's own begin with.
+const OWN: &str = "jfs_uring_";
+
+/// What is written in front of a name.
+fn prefix(name: &str) -> &'static str {
+    if name.starts_with(OWN) { "" } else { PREFIX }
+}
 
 /// All numbers of one moment.
 #[derive(Default)]
@@ -66,9 +73,26 @@ impl Report {
         self.add(name, help, "gauge", Value::Time(time_ns));
     }
 
+    /// Several numbers that go up and down, under one name, with the values of a label.
+    pub fn gauges(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        values: impl IntoIterator<Item = (String, u64)>,
+    ) {
+        let values = values.into_iter().map(|(of, value)| (of, Value::Number(value)));
+        self.labelled((name, help, "gauge"), label, values);
+    }
+
     /// A number that only grows.
     pub fn counter(&mut self, name: &'static str, help: &'static str, value: u64) {
         self.add(name, help, "counter", Value::Number(value));
+    }
+
+    /// A time that only grows.
+    pub fn counter_ns(&mut self, name: &'static str, help: &'static str, time_ns: u64) {
+        self.add(name, help, "counter", Value::Time(time_ns));
     }
 
     /// How amounts are spread.
@@ -140,8 +164,9 @@ impl Report {
                     Some((_, of)) => format!("{}_{of}", family.name),
                     None => family.name.to_owned(),
                 };
+                let prefix = prefix(family.name);
                 let mut line = |end: &str, value: &dyn std::fmt::Display| {
-                    writeln!(text, "{PREFIX}{name}{end} {value}").expect("text can be written");
+                    writeln!(text, "{prefix}{name}{end} {value}").expect("text can be written");
                 };
                 match value {
                     Value::Number(number) => line("", number),
@@ -166,15 +191,16 @@ impl Report {
         common.sort_unstable();
         let mut text = String::new();
         for Family { name, help, kind, samples } in &self.0 {
-            writeln!(text, "# HELP {PREFIX}{name} {help}").expect("text can be written");
-            writeln!(text, "# TYPE {PREFIX}{name} {kind}").expect("text can be written");
+            let prefix = prefix(name);
+            writeln!(text, "# HELP {prefix}{name} {help}").expect("text can be written");
+            writeln!(text, "# TYPE {prefix}{name} {kind}").expect("text can be written");
             for Sample { label, value } in samples {
                 let mut labels = common.clone();
                 labels.extend(label.as_ref().map(|(name, value)| (*name, value.as_str())));
                 let mut line = |end: &str, bound: Option<&str>, value: &str| {
                     let mut labels = labels.clone();
                     labels.extend(bound.map(|bound| ("le", bound)));
-                    writeln!(text, "{PREFIX}{name}{end}{} {value}", braced(&labels))
+                    writeln!(text, "{prefix}{name}{end}{} {value}", braced(&labels))
                         .expect("text can be written");
                 };
                 match value {
@@ -273,6 +299,20 @@ mod tests {
         has(&format!("{sizes}\"61440\"}} 0"));
         has(&format!("{sizes}\"65536\"}} 2"));
         has("juicefs_fuse_ops_total{mp=\"/mnt\",vol_name=\"v\",method=\"we\\\"ird\\\\\"} 1");
+    }
+
+    #[test]
+    fn names_of_our_own_have_their_own_prefix() {
+        let mut report = Report::default();
+        let levels = [("logged".to_owned(), 1), ("local".to_owned(), 2)];
+        report.gauges("jfs_uring_level_blocks", "Blocks.", "level", levels);
+        report.counter_ns("jfs_uring_waited_seconds", "Time.", 1_500_000_000);
+        let golden = "jfs_uring_level_blocks_logged 1\njfs_uring_level_blocks_local 2\n\
+            jfs_uring_waited_seconds 1.5\n";
+        assert_eq!(String::from_utf8(report.lines()).unwrap(), golden);
+        let text = String::from_utf8(report.exposition(&[])).unwrap();
+        assert!(text.contains("# TYPE jfs_uring_level_blocks gauge\n"), "{text}");
+        assert!(text.contains("\njfs_uring_level_blocks{level=\"local\"} 2\n"), "{text}");
     }
 
     #[test]

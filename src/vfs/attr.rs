@@ -46,10 +46,11 @@ impl Vfs {
     pub(super) fn settle(&self, ino: Ino, attr: &mut Attr, began: u64) -> u64 {
         let ttl_ns = self.attr_lifetime_ns(ino);
         let mut changed = self.shared.changes.since(ino, began);
-        if attr.kind == FileType::File
-            && let Some(inode) = self.shared.inodes.get(ino)
-        {
-            changed |= self.fold(&inode, attr, began).touched;
+        if attr.kind == FileType::File {
+            match self.shared.inodes.get(ino) {
+                Some(inode) => changed |= self.fold(&inode, attr, began).touched,
+                None => changed |= self.add_unpublished(ino, attr),
+            }
         }
         if changed {
             return 0;
@@ -62,6 +63,7 @@ impl Vfs {
 
     /// As [`Vfs::settle`], of an inode at hand.
     pub(super) fn fold(&self, inode: &Inode, attr: &mut Attr, began: u64) -> News {
+        self.unsettle(inode);
         let late = if inode.is_settled() { None } else { self.late_mtime(inode.ino) };
         let news = inode.fold(attr, began, late, self.config.open_cache_ns > 0);
         if news.content {

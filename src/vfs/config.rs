@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::meta::Atime;
-use crate::types::Ino;
+use crate::types::{Ino, Publish};
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -37,6 +37,10 @@ pub struct VfsConfig {
     pub acl: bool,
     /// The inode flags of chattr(1) (`--enable-ioctl`).
     pub ioctl: bool,
+    /// What is written is kept on this machine first (`--writeback`).
+    pub writeback: bool,
+    /// When others may see what is written so (`--publish`).
+    pub publish: Publish,
     /// Nothing may be changed.
     pub read_only: bool,
     /// `.trash` stands in the listing of the root.
@@ -67,6 +71,8 @@ impl Default for VfsConfig {
             selinux: false,
             acl: false,
             ioctl: false,
+            writeback: false,
+            publish: Publish::Local,
             read_only: false,
             list_trash: true,
             list_internal: true,

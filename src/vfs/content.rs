@@ -1,8 +1,10 @@
 //! Reading and writing files, and making sure that what was written is kept.
 //!
-//! Owns the promise of close and fsync: they wait until everything written to the file through
-//! this mount is stored and committed, and tell the first error. Bytes are `data`'s.
+//! Owns the promises of close and fsync: they wait until everything written to the file through
+//! this mount is stored and committed, or, with `--writeback`, is kept on this machine, and tell the
+//! first error. Bytes, and how far they have come, are `data`'s.
 
+use std::future::Future;
 use std::rc::Rc;
 
 use rustix::io::Errno;
@@ -11,6 +13,7 @@ use super::dispatch::Vfs;
 use super::error::{Done, of_background};
 use super::inode::{End, Inode};
 use super::op::{Payload, Reply};
+use crate::data::DataError;
 use crate::errno::Cause;
 use crate::limits::COPY_BYTES_MAX;
 use crate::meta::MetaError;
@@ -56,36 +59,54 @@ impl Vfs {
         written.map_err(of_background)?;
         if file.syncs_each_write() {
             drop(turn);
-            Box::pin(self.flush(inode)).await?;
+            Box::pin(self.sync(inode)).await?;
         }
         Ok(Reply::Written(bytes.len() as u32))
     }
 
     /// Wait until all that was written to a file is stored and committed; the first error.
     pub(super) async fn flush(&self, inode: &Inode) -> Done<()> {
+        self.taken_on(inode, self.data.flush(inode.ino)).await
+    }
+
+    /// Wait until all that was written to a file survives this process; the first error.
+    pub(super) async fn keep(&self, inode: &Inode) -> Done<()> {
+        self.taken_on(inode, self.data.keep(inode.ino)).await
+    }
+
+    /// Wait until all that was written to a file survives a loss of power, as far as that is up to
+    /// this machine; the first error.
+    async fn sync(&self, inode: &Inode) -> Done<()> {
+        self.taken_on(inode, self.data.sync(inode.ino)).await
+    }
+
+    /// Wait for `taking`, which takes on all that was written to a file.
+    async fn taken_on(
+        &self,
+        inode: &Inode,
+        taking: impl Future<Output = Result<(), DataError>>,
+    ) -> Done<()> {
         let writes = inode.writes();
-        let flushed = self.data.flush(inode.ino).await;
-        inode.flushed(writes, self.shared.changes.next());
-        flushed.map_err(of_background)
+        let taken = taking.await;
+        self.settled(inode, writes);
+        taken.map_err(of_background)
     }
 
     /// close(2) of a descriptor.
     pub(super) async fn flush_handle(&self, handle: u64, lock_owner: u64) -> Done {
         let file = self.shared.handles.file(handle)?;
-        let kept = self.keep(&file.inode, file.writes()).await;
+        let kept = match is_wanted(&file.inode, file.writes()) {
+            true => self.keep(&file.inode).await,
+            false => Ok(()),
+        };
         self.unlock_owner(&file.inode, lock_owner).await;
-        kept
+        kept.map(|()| Reply::Ok)
     }
 
     pub(super) async fn fsync(&self, handle: u64) -> Done {
         let file = self.shared.handles.file(handle)?;
-        self.keep(&file.inode, file.writes()).await
-    }
-
-    /// Keep what was written, unless nobody can ever see it: the file lost its last name.
-    async fn keep(&self, inode: &Inode, writes: bool) -> Done {
-        if writes && inode.end() == End::Stays {
-            self.flush(inode).await?;
+        if is_wanted(&file.inode, file.writes()) {
+            self.sync(&file.inode).await?;
         }
         Ok(Reply::Ok)
     }
@@ -153,6 +174,12 @@ impl Vfs {
         }
         Ok(Reply::Copied(copied))
     }
+}
+
+/// Whether what was written is worth keeping: not if nobody can ever see it, as the file lost its last
+/// name.
+fn is_wanted(inode: &Inode, writes: bool) -> bool {
+    writes && inode.end() == End::Stays
 }
 
 /// Whether a range ends before the last byte a file may have.

@@ -21,7 +21,7 @@ use crate::data::Data;
 use crate::errno::Cause;
 use crate::meta::{Local, Meta};
 use crate::metrics::Sheet;
-use crate::types::FileType;
+use crate::types::{FileType, Publish};
 
 /// One core's view; all cores of a mount share `VfsShared`.
 pub struct Vfs {
@@ -41,6 +41,9 @@ impl Vfs {
         config: VfsConfig,
     ) -> Rc<Self> {
         let counts = shared.counts.own();
+        if config.publish == Publish::Uploaded {
+            shared.expect_unpublished();
+        }
         Rc::new(Self { meta, data, shared, config, counts })
     }
 

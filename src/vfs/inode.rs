@@ -58,6 +58,10 @@ struct State {
     open_mtime: Option<Time>,
     /// As metadata told with everything of ours in it, and when.
     told: Option<(u64, Attr)>,
+    /// It is looked at now and then until all that was written here is committed.
+    awaits: bool,
+    /// The kernel forgot it while that was not so.
+    forgotten: bool,
     /// POSIX lock owners with the handle they locked through.
     lock_owners: SmallVec<[(u64, u64); 2]>,
 }
@@ -145,6 +149,22 @@ impl Inode {
                 state.late_mtime = None;
             }
         });
+    }
+
+    /// What is not committed of it was written by an earlier mount, or may still be kept on this
+    /// machine: the file reaches to `end` at least. True the first time until [`Inode::stop_awaiting`].
+    pub fn await_commit(&self, end: u64) -> bool {
+        self.with(|state| {
+            state.settled = u64::MAX;
+            state.told = None;
+            state.length = state.length.max(end);
+            !std::mem::replace(&mut state.awaits, true)
+        })
+    }
+
+    /// Nobody looks at it any more.
+    pub fn stop_awaiting(&self) {
+        self.with(|state| state.awaits = false);
     }
 
     /// The length was set to, or grown to at least, what metadata tells; all was committed before.
@@ -338,7 +358,21 @@ impl Inodes {
     /// open or being flushed.
     pub fn forget(&self, ino: Ino) {
         let mut shard = self.shard(ino);
-        if shard.get(&ino).is_some_and(|inode| inode.with(|state| state.may_go())) {
+        let Some(inode) = shard.get(&ino) else { return };
+        let goes = inode.with(|state| {
+            state.forgotten = !state.may_go();
+            !state.forgotten
+        });
+        if goes {
+            shard.remove(&ino);
+        }
+    }
+
+    /// All that was written here is committed: what the kernel forgot before that may go now.
+    pub fn forget_again(&self, ino: Ino) {
+        let mut shard = self.shard(ino);
+        let forgotten = |state: &mut State| state.forgotten && state.may_go();
+        if shard.get(&ino).is_some_and(|inode| inode.with(forgotten)) {
             shard.remove(&ino);
         }
     }

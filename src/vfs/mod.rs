@@ -28,15 +28,17 @@ mod ranges;
 mod removal;
 mod shared;
 mod span;
+mod state;
 mod statfs;
 mod told;
 mod turns;
+mod unpublished;
 mod watch;
 mod watched;
 mod xattr;
 
 pub use config::VfsConfig;
 pub use dispatch::Vfs;
-pub use internal::{Inquiry, info_of};
+pub use internal::{Inquiry, Question, info_of};
 pub use notices::{Notice, Notices};
 pub use shared::VfsShared;

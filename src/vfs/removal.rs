@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::dispatch::Vfs;
 use super::inode::{End, Inode};
 use crate::meta::Removed;
-use crate::types::{FileType, Ino};
+use crate::types::{FileType, Ino, Level};
 use crate::uring;
 
 /// How long deleted files gather before their data is removed.
@@ -41,7 +41,7 @@ impl Vfs {
                 let vfs = Rc::clone(self);
                 uring::spawn(async move {
                     // Who closed was told at the flush of the close.
-                    let _ = vfs.flush(&inode).await;
+                    let _ = vfs.keep(&inode).await;
                     if !vfs.shared.inodes.is_open(inode.ino) {
                         vfs.data.forget_file(inode.ino);
                     }
@@ -89,10 +89,14 @@ impl Vfs {
         });
     }
 
-    /// The mount ends: store and commit all that is dirty, and let neither a compaction nor a removal
-    /// stop half-way.
+    /// The mount ends: store and commit all that is dirty, or keep it on this machine for the next mount
+    /// to upload, and let neither a compaction nor a removal stop half-way.
     pub async fn drain(self: Rc<Self>) {
-        if let Err(error) = self.data.flush_all().await {
+        let stored = match self.config.writeback {
+            true => self.data.reach_all(Level::Local).await,
+            false => self.data.flush_all().await,
+        };
+        if let Err(error) = stored {
             tracing::error!(%error, "not everything could be stored before the end");
         }
         self.data.end_compactions().await;

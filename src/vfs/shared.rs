@@ -14,6 +14,7 @@ use super::interrupt::Interrupts;
 use super::notices::Notices;
 use super::span::Counts;
 use super::told::Told;
+use super::unpublished::Unpublished;
 use super::watched::Watched;
 use crate::limits::BACKGROUND_FILLS_MAX;
 use crate::metrics::Sheets;
@@ -30,6 +31,7 @@ pub struct VfsShared {
     pub(super) listings: Listings,
     pub(super) interrupts: Interrupts,
     pub(super) doomed: Doomed,
+    pub(super) unpublished: Unpublished,
     pub(super) access_log: AccessLog,
     /// What the kernel must forget; told by a thread of the transport.
     pub notices: Notices,
@@ -54,6 +56,7 @@ impl VfsShared {
             listings: Listings::default(),
             interrupts: Interrupts::default(),
             doomed: Doomed::default(),
+            unpublished: Unpublished::default(),
             access_log: AccessLog::default(),
             notices: Notices::default(),
             background_fills: Permits::new(BACKGROUND_FILLS_MAX),

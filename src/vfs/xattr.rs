@@ -8,6 +8,7 @@ use super::acl;
 use super::dispatch::Vfs;
 use super::error::Done;
 use super::op::Reply;
+use super::state;
 use crate::errno::Cause;
 use crate::limits::{XATTR_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
 use crate::types::Ino;
@@ -41,7 +42,14 @@ impl Vfs {
         Ok(Reply::Ok)
     }
 
-    pub(super) async fn getxattr(&self, ino: Ino, name: &[u8], room_bytes: u32) -> Done {
+    pub(super) async fn getxattr(self: &Rc<Self>, ino: Ino, name: &[u8], room_bytes: u32) -> Done {
+        if name == state::NAME {
+            return self.get_state(ino, room_bytes).await;
+        }
+        if self.config.writeback && !self.config.xattr {
+            // Where it hears that there is no such call the kernel never asks for the state again.
+            return Err(Errno::OPNOTSUPP.into());
+        }
         self.good_xattr(name)?;
         if ino >= Ino::VIRTUAL || !self.serves(name) {
             return Err(Errno::NODATA.into());
@@ -75,6 +83,9 @@ impl Vfs {
     }
 
     fn changes_xattr(&self, ino: Ino, name: &[u8]) -> Done<()> {
+        if name == state::NAME {
+            return Err(Errno::PERM.into());
+        }
         self.good_xattr(name)?;
         if ino >= Ino::VIRTUAL {
             return Err(Errno::PERM.into());

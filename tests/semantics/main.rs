@@ -13,3 +13,4 @@ mod names;
 mod promises;
 mod unlinked;
 mod world;
+mod writeback;

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -13,8 +14,10 @@ use jfs_uring::meta::sqlite::SqliteFile;
 use jfs_uring::meta::{Meta, MetaShared, Rules};
 use jfs_uring::object::{Layout, Local, ObjectInfo, Store, StoreError, mem};
 use jfs_uring::pages::{Page, Pool};
-use jfs_uring::stage::{BlockCache, CacheConfig, Compression};
-use jfs_uring::types::{Attr, FileType, Ino, Publish, Time};
+use jfs_uring::stage::{
+    BlockCache, CacheConfig, Compression, Staging, StagingConfig, StagingError,
+};
+use jfs_uring::types::{Attr, FileType, Ino, Time};
 use jfs_uring::uring;
 use jfs_uring::vfs::op::{
     Caller, DirentReply, EntryReply, LockRange, Op, Payload, Reply, Request, SetAttr,
@@ -28,6 +31,8 @@ pub const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 100 };
 pub const USER: Caller = Caller { uid: 1000, gid: 1000, pid: 101 };
 
 const DATABASE: &str = "meta.db";
+/// The volume, as cache folders know it.
+pub const VOLUME: &str = "semantics";
 
 /// A volume; it goes with this.
 pub struct Volume {
@@ -44,6 +49,11 @@ pub struct Volume {
 pub struct Mount {
     pub vfs: Rc<Vfs>,
     pub meta: Rc<Meta>,
+    /// File bytes below it.
+    pub data: Rc<Data>,
+    /// What is kept on this machine.
+    pub staging: Option<Arc<Staging>>,
+    shared: Arc<VfsShared>,
     next_unique: Cell<u64>,
 }
 
@@ -81,6 +91,51 @@ impl Volume {
 
     /// As [`Volume::mount`], with objects behind `store`; see [`Volume::broken_store`].
     pub async fn mount_on(&self, config: VfsConfig, store: Rc<dyn Store>) -> Rc<Mount> {
+        self.mount_with(config, store, None).await
+    }
+
+    /// As [`Volume::mount_on`], and what waits for its upload is in a folder of the volume. It is taken
+    /// over from mounts before; new blocks are kept there if `config` says so.
+    pub async fn mount_keeping(&self, config: VfsConfig, store: Rc<dyn Store>) -> Rc<Mount> {
+        let staging = self.staging(config.writeback).expect("the folder is free");
+        let mount = self.mount_with(config, store, Some(staging)).await;
+        if mount.data.recover().await.expect("taken over") {
+            mount.shared.expect_unpublished();
+        }
+        uring::spawn(Rc::clone(&mount.data).drain());
+        uring::spawn(Rc::clone(&mount.vfs).follow_commits());
+        mount
+    }
+
+    /// What waits for its upload.
+    pub fn staging(&self, takes: bool) -> Result<Arc<Staging>, StagingError> {
+        let config = StagingConfig {
+            folders: vec![self.cache_folder()],
+            takes,
+            threshold_bytes: 0,
+            max_bytes: 0,
+            max_writes: 0,
+            upload_delay: Duration::ZERO,
+            upload_hours: None,
+            upload_deadline: Duration::ZERO,
+            free_space_ratio: 0.0,
+            file_mode: 0o600,
+            checksums: true,
+        };
+        Staging::open(&config, VOLUME, Layout::new(64, false), None)
+    }
+
+    /// Where blocks wait for their upload.
+    pub fn cache_folder(&self) -> PathBuf {
+        self.folder.path().join("cache")
+    }
+
+    async fn mount_with(
+        &self,
+        config: VfsConfig,
+        store: Rc<dyn Store>,
+        staging: Option<Arc<Staging>>,
+    ) -> Rc<Mount> {
         let file = SqliteFile::open(&self.database(), false);
         let engine = file.expect("a database").engine();
         let shared = MetaShared::new(Ino::ROOT, config.read_only, self.trash_days, self.rules);
@@ -95,7 +150,7 @@ impl Volume {
             compression: Compression::None,
             encrypted: false,
             pool: Pool::new(8 << 20),
-            cache: Some(BlockCache::open(&cache, "semantics", layout).expect("memory only")),
+            cache: Some(BlockCache::open(&cache, VOLUME, layout).expect("memory only")),
             cache_large_writes: false,
             uploads: 4,
             downloads: 4,
@@ -104,12 +159,13 @@ impl Volume {
             max_readahead_bytes: 1 << 20,
             prefetch: 1,
             compacts: self.compacts,
-            staging: None,
-            publish: Publish::Local,
+            staging: staging.clone(),
+            publish: config.publish,
         });
         let data = Data::new(Rc::clone(&meta) as Rc<_>, store, shared);
-        let vfs = Vfs::new(Rc::clone(&meta), data, VfsShared::new(), config);
-        Rc::new(Mount { vfs, meta, next_unique: Cell::new(2) })
+        let shared = VfsShared::new();
+        let vfs = Vfs::new(Rc::clone(&meta), Rc::clone(&data), Arc::clone(&shared), config);
+        Rc::new(Mount { vfs, meta, data, staging, shared, next_unique: Cell::new(2) })
     }
 
     /// Where the engine's file is.
@@ -120,6 +176,11 @@ impl Volume {
     /// The store of this volume, which may be told to refuse.
     pub fn broken_store(&self) -> Rc<BrokenStore> {
         Rc::new(BrokenStore { inner: mem::open(&self.store), put_error: Rc::default() })
+    }
+
+    /// The store of this volume.
+    pub fn store(&self) -> mem::MemStore {
+        mem::open(&self.store)
     }
 
     /// Objects in the store.

@@ -11,6 +11,8 @@ use super::Finding;
 
 /// Share of the disk that `--free-space-ratio` keeps free by default.
 const FREE_SHARE_MIN: f64 = 0.1;
+/// Below this share nothing is kept for a later upload, either.
+const STAGING_SHARE_MIN: f64 = FREE_SHARE_MIN / 2.0;
 /// A sync of 4 KiB that takes longer makes write-back slow, milliseconds.
 const SYNC_MS_MAX: f64 = 20.0;
 const SYNCS: usize = 5;
@@ -50,9 +52,13 @@ fn room(folder: &Path) -> Finding {
                 format!("{gib} GiB free ({:.0} %) below {}", share * 100.0, folder.display());
             if share < FREE_SHARE_MIN {
                 let shown = folder.display();
+                let lost = match share < STAGING_SHARE_MIN {
+                    true => "nothing is cached below 10 %, and --writeback keeps nothing below 5 %",
+                    false => "nothing is cached below 10 %",
+                };
                 let cure = format!(
                     "delete what `du -xhd1 {shown}` shows to be large, or mount with \
-                     --free-space-ratio 0.02: now nothing is cached below 10 %"
+                     --free-space-ratio 0.02: now {lost}"
                 );
                 return Finding::poor(what, seen, cure);
             }

@@ -1,13 +1,14 @@
 //! What a mount needs, checked before it is missed: each finding with the command that cures it.
 //!
-//! Owns the list of findings. `machine` looks at the kernel and limits, `disk` at the cache folder,
-//! `volume` at metadata and objects. Changes nothing but a test file and a test object.
+//! Owns the list of findings. `machine` looks at the kernel and limits, `disk` at a cache folder, `left` at
+//! what waits there for its upload, `volume` at metadata and objects. Changes nothing but a test file and a test object.
 
 mod disk;
+mod left;
 mod machine;
 mod volume;
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::volume::Volume;
 use crate::config::MetaUrl;
@@ -50,10 +51,14 @@ impl Finding {
     }
 }
 
-/// Look at the machine, at the disk below `cache_folder`, and at the volume of `url`.
-pub fn examine(url: Option<&MetaUrl>, cache_folder: &Path) -> Vec<Finding> {
+/// Look at the machine, at the disks below `cache_folders`, at what earlier mounts left there, and at the
+/// volume of `url`.
+pub fn examine(url: Option<&MetaUrl>, cache_folders: &[PathBuf]) -> Vec<Finding> {
     let mut found = machine::examine();
-    found.extend(disk::examine(cache_folder));
+    for folder in cache_folders {
+        found.extend(disk::examine(folder));
+        found.push(left::examine(folder));
+    }
     if let Some(url) = url {
         match Volume::open(url.clone()) {
             Ok(volume) => found.extend(volume::examine(&volume)),

@@ -159,6 +159,10 @@ impl Slices for Meta {
         Box::pin(async move { Ok(self.node(ino).await?.tier) })
     }
 
+    fn length(&self, ino: Ino) -> Local<'_, Result<u64, MetaError>> {
+        Box::pin(async move { Ok(self.node(ino).await?.length) })
+    }
+
     fn chunk(&self, ino: Ino, chunk: u32) -> Local<'_, Result<Vec<SliceRecord>, MetaError>> {
         Box::pin(async move {
             match self
@@ -207,7 +211,8 @@ impl Slices for Meta {
     ) -> Local<'_, Result<Option<Vec<SizedSlice>>, MetaError>> {
         Box::pin(async move {
             self.writable()?;
-            let keeps = self.shared.trash_days.load(Ordering::Acquire) > 0;
+            let keeps =
+                !compaction.is_unsent() && self.shared.trash_days.load(Ordering::Acquire) > 0;
             let commit = replace((ino, chunk), &compaction, id, keeps.then(|| now().sec));
             let less = commit.mutations.iter().filter_map(|mutation| match mutation {
                 Mutation::AddSliceRef(id, size, n) if *n < 0 => Some((*id, *size)),

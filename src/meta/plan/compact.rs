@@ -2,7 +2,8 @@
 //!
 //! Owns the choice. Which records are left alone is JuiceFS's rule. Beyond it: where little of a list
 //! is visible, what is visible is listed alone and nothing is copied; and a copy must be worth its
-//! bytes. What is chosen shows the same bytes as before. Does not copy bytes.
+//! bytes. What was not sent to the object store yet is merged by a rule of its own. What is chosen
+//! shows the same bytes as before. Does not copy bytes.
 
 use std::collections::BTreeMap;
 
@@ -34,6 +35,8 @@ pub struct Compaction {
     pieces: Vec<SliceRecord>,
     /// One new slice takes their place; else they are listed as they are, without any hole.
     copies: bool,
+    /// What is replaced is only on this machine: nobody else can miss it.
+    unsent: bool,
 }
 
 impl Compaction {
@@ -53,12 +56,39 @@ impl Compaction {
         }
         let copies = !speaks_for_itself(&pieces, replaced.len());
         let worth = !copies || is_worth_its_bytes(&pieces, replaced);
-        worth.then(|| Self { seen: seen.to_vec(), kept, pieces, copies })
+        worth.then(|| Self { seen: seen.to_vec(), kept, pieces, copies, unsent: false })
+    }
+
+    /// As [`Compaction::of`], of the records at the end of a list whose slices `unsent` says are only on
+    /// this machine: few objects are better than many, and what is hidden need not be sent at all.
+    pub fn of_unsent(list: &[SliceRecord], unsent: impl Fn(&SliceRecord) -> bool) -> Option<Self> {
+        let sent = list.iter().rposition(|record| record.id > 0 && !unsent(record));
+        let (kept, tail) = list.split_at(sent.map_or(0, |last| last + 1));
+        let holes = tail.iter().any(|record| record.id == 0);
+        if list.len() > RECORDS_MAX || tail.len() < 2 || holes && !kept.is_empty() {
+            return None;
+        }
+        let pieces = data_of(tail);
+        let (pos, end) = extent(&pieces);
+        let over = kept.iter().any(|record| record.pos < end && pos < record.pos + record.len);
+        let gaps = pieces.iter().any(|piece| piece.id == 0);
+        let copies = copies_unsent(&pieces, tail, !(over && gaps))?;
+        Some(Self { seen: list.to_vec(), kept: kept.len(), pieces, copies, unsent: true })
+    }
+
+    /// Whether nobody but this mount can have read what is replaced.
+    pub fn is_unsent(&self) -> bool {
+        self.unsent
     }
 
     /// The bytes of the new slice, in order; id 0 stands for zeros. Nothing if none is needed.
     pub fn pieces(&self) -> &[SliceRecord] {
         if self.copies { &self.pieces } else { &[] }
+    }
+
+    /// Slices of which something is visible after the records that are kept.
+    pub fn shown(&self) -> Vec<SliceId> {
+        self.pieces.iter().filter(|piece| piece.id > 0).map(|piece| piece.id).collect()
     }
 
     /// Bytes of the new slice.
@@ -105,13 +135,30 @@ impl Compaction {
 /// Whether so little of so many records is visible that it may be listed as it is: few pieces, and
 /// most of what their slices hold.
 fn speaks_for_itself(pieces: &[SliceRecord], records: usize) -> bool {
-    let shown: Vec<_> = pieces.iter().filter(|piece| piece.id > 0).collect();
+    let shown: Vec<_> = pieces.iter().filter(|piece| piece.id > 0).copied().collect();
     let bytes: u64 = shown.iter().map(|piece| u64::from(piece.len)).sum();
+    shown.len() * SHOWN_SHARE <= records && !is_much_garbage(held_by(&shown), bytes)
+}
+
+/// Whether what is visible of `tail` is copied into one slice, as far as it `may` be, or listed as it
+/// is; `None` if neither is worth it.
+fn copies_unsent(pieces: &[SliceRecord], tail: &[SliceRecord], may: bool) -> Option<bool> {
+    let shown: Vec<_> = pieces.iter().filter(|piece| piece.id > 0).copied().collect();
+    let bytes: u64 = shown.iter().map(|piece| u64::from(piece.len)).sum();
+    let large = bytes >= shown.len() as u64 * RECORD_WORTH_BYTES;
+    let alone = shown.len() < tail.len() && !is_much_garbage(held_by(&shown), bytes);
+    if alone && (large || !may) {
+        return Some(false);
+    }
+    (may && is_worth_its_bytes(pieces, tail)).then_some(true).or(alone.then_some(false))
+}
+
+/// Bytes of the slices that these pieces are of.
+fn held_by(shown: &[SliceRecord]) -> u64 {
     let mut slices: Vec<_> = shown.iter().map(|piece| (piece.id, piece.size)).collect();
     slices.sort_unstable();
     slices.dedup();
-    let held: u64 = slices.iter().map(|(_, size)| u64::from(*size)).sum();
-    shown.len() * SHOWN_SHARE <= records && !is_much_garbage(held, bytes)
+    slices.iter().map(|(_, size)| u64::from(*size)).sum()
 }
 
 /// Whether more than a fifth of the bytes that are held is not needed.
@@ -376,6 +423,40 @@ mod tests {
         assert_eq!(shown(&after, Some(&done)), shown(&list, None));
     }
 
+    #[test]
+    fn what_is_not_sent_yet_becomes_few() {
+        let appends: Vec<_> =
+            (0..50).map(|n| record(MIB + n * 200, 10 + u64::from(n), 200)).collect();
+        let list = [&[record(0, 1, MIB)], &appends[..]].concat();
+        let done = Compaction::of_unsent(&list, |record| record.id >= 10).unwrap();
+        assert_eq!((done.kept, done.size(), done.gain()), (1, 10_000, 49));
+        assert!(done.is_unsent() && !Compaction::of(&list).unwrap().is_unsent());
+        let half = Compaction::of_unsent(&list, |record| record.id >= 40).unwrap();
+        assert_eq!((half.kept, half.gain()), (31, 19), "only the end of the list");
+        assert_eq!(Compaction::of_unsent(&list, |record| record.id < 59), None);
+        // A whole block over another: the one that is hidden goes without a copy of the other.
+        let over = [record(0, 1, 4 * MIB), record(0, 2, 4 * MIB)];
+        let done = Compaction::of_unsent(&over, |_| true).unwrap();
+        assert_eq!((done.size(), done.list_after(9)), (0, vec![record(0, 2, 4 * MIB)]));
+        assert_eq!(done.replaced(), [(1, 4 * MIB), (2, 4 * MIB)]);
+        assert_eq!(Compaction::of_unsent(&over[1..], |_| true), None);
+        let apart = [record(0, 1, 4 * MIB), record(4 * MIB, 2, 4 * MIB)];
+        assert_eq!(Compaction::of_unsent(&apart, |_| true), None, "nothing to gain");
+    }
+
+    #[test]
+    fn what_is_not_sent_yet_hides_no_more_than_before() {
+        let base = record(0, 1, MIB);
+        // Between the pieces the base shows: no slice may lie over it.
+        let apart = [base, record(100, 10, 50), record(500, 11, 50)];
+        assert_eq!(Compaction::of_unsent(&apart, |record| record.id >= 10), None);
+        let again = [&apart[..], &[record(100, 12, 50)]].concat();
+        let done = Compaction::of_unsent(&again, |record| record.id >= 10).unwrap();
+        assert_eq!(done.list_after(9), [base, record(100, 12, 50), record(500, 11, 50)]);
+        let hole = [base, record(100, 10, 50), record(100, 0, 50)];
+        assert_eq!(Compaction::of_unsent(&hole, |record| record.id >= 10), None);
+    }
+
     fn any_record() -> impl Strategy<Value = (u32, u64, u32, u32)> {
         let len = prop_oneof![1u32..3000, MIB - 2..2 * MIB, Just(0)];
         (0u32..6 * MIB, 0u64..4, 0u32..5000, len)
@@ -387,6 +468,7 @@ mod tests {
             input in proptest::collection::vec(any_record(), 0..30),
             // Whole megabytes in a row are what large records in front are made of.
             front in proptest::collection::vec(1u32..3, 0..6),
+            unsent_from in prop_oneof![Just(0), Just(1000u64), 1000u64..1030],
         ) {
             let mut list = Vec::new();
             let mut at = 0;
@@ -398,7 +480,8 @@ mod tests {
                 let id = if id == 0 { 0 } else { 1000 + n as u64 };
                 list.push(SliceRecord { pos: at * MIB + pos, id, size: off + len, off, len });
             }
-            if let Some(done) = Compaction::of(&list) {
+            let unsent = Compaction::of_unsent(&list, |record| record.id >= unsent_from);
+            for done in Compaction::of(&list).into_iter().chain(unsent) {
                 let after = list_after(&list, &done);
                 prop_assert_eq!(after.len() + done.gain(), list.len());
                 prop_assert!(done.gain() > 0);

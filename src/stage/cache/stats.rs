@@ -13,6 +13,8 @@ pub struct CacheStats {
     pub hit_bytes: u64,
     /// Reads that the disk was asked for and did not answer.
     pub misses: u64,
+    /// Bytes of these.
+    pub miss_bytes: u64,
     /// Blocks written to disk, and their bytes.
     pub writes: u64,
     /// See `writes`.
@@ -40,6 +42,7 @@ pub(super) struct Counters {
     pub(super) disk_hits: Counter,
     pub(super) hit_bytes: Counter,
     pub(super) misses: Counter,
+    pub(super) miss_bytes: Counter,
     pub(super) writes: Counter,
     pub(super) write_bytes: Counter,
     pub(super) drops: Counter,
@@ -68,6 +71,7 @@ impl Counters {
             disk_hits: self.disk_hits.get(),
             hit_bytes: self.hit_bytes.get(),
             misses: self.misses.get(),
+            miss_bytes: self.miss_bytes.get(),
             writes: self.writes.get(),
             write_bytes: self.write_bytes.get(),
             drops: self.drops.get(),

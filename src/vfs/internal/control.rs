@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::fill;
 use super::job::Job;
 use super::message::Wish;
+use super::question::Question;
 use crate::errno::Cause;
 use crate::limits::{CONTROL_ANSWERS_BYTES_MAX, CONTROL_MESSAGE_BYTES_MAX};
 use crate::uring::{self, Elapsed};
@@ -173,7 +174,11 @@ impl Vfs {
                 return Ok(());
             }
         };
-        tracing::info!(uid = caller.uid, pid = caller.pid, "asked: {}", wish.name());
+        match wish {
+            // A tool that shows it asks again and again.
+            Wish::Own(Question::State(_)) => {}
+            _ => tracing::info!(uid = caller.uid, pid = caller.pid, "asked: {}", wish.name()),
+        }
         match wish {
             Wish::Fill { paths, workers, background: true, wanted } => {
                 // What goes on without anybody waiting is little: who asks for more waits here.
@@ -234,6 +239,15 @@ impl Vfs {
                 let summary = self.summary((ino, depth, top), job).await;
                 summary.map_or_else(|cause| vec![errno_byte(cause)], |summary| data(&summary))
             }
+            Wish::Own(Question::State(ino)) => {
+                let state = self.state_told(ino, job).await;
+                state.map_or_else(|cause| vec![errno_byte(cause)], |state| data(&state))
+            }
+            Wish::Own(Question::Reach(ino, level)) => {
+                let taken = self.taken_to(ino, level, job).await;
+                vec![taken.map_or_else(errno_byte, |()| 0)]
+            }
+            Wish::Own(Question::Retry) => data(&self.retried()),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Messages to `.control`, byte by byte as the official tools write them.
 //!
-//! Owns their form and what is assumed for what older tools leave out.
+//! Owns their form and what is assumed for what older tools leave out. Those of this client's own are
+//! `question`'s.
 
 use rustix::io::Errno;
 
+use super::question::Question;
 use crate::data::Nearness;
 use crate::types::{Ino, Name};
 
@@ -29,6 +31,8 @@ pub(super) enum Wish {
     Fill { paths: Vec<Name>, workers: u16, background: bool, wanted: Nearness },
     /// How much is below a directory, and where.
     Summary { ino: Ino, depth: u8, top: u8 },
+    /// How far data has come.
+    Own(Question),
 }
 
 /// Reads a message from its start.
@@ -63,11 +67,15 @@ impl Wish {
             Self::Info { .. } => "info",
             Self::Fill { .. } => "warmup",
             Self::Summary { .. } => "summary",
+            Self::Own(question) => question.name(),
         }
     }
 
     /// The wish of a message; the errno that tells the tool what is wrong with it.
     pub fn parse(command: u32, body: &[u8]) -> Result<Self, Errno> {
+        if let Some(question) = Question::parse(command, body) {
+            return question.map(Self::Own);
+        }
         let mut fields = Fields(body);
         match command {
             REMOVE => {

@@ -2,15 +2,18 @@
 //!
 //! Owns their names, numbers, attributes, and what the kernel may do with them: all as the official
 //! client has them, for its tools. `log` and `line` are the log; `control` takes messages and
-//! answers them, `message` is their form, `job` one in work, `rmr`, `info` and `fill` what is done.
+//! answers them, `message` is their form (`question` that of this client's own), `job` one in work, `rmr`, `info`,
+//! `fill` and `levels` what is done.
 
 mod control;
 mod fill;
 mod info;
 mod job;
+mod levels;
 mod line;
 mod log;
 mod message;
+mod question;
 mod rmr;
 mod stats;
 
@@ -28,6 +31,7 @@ use crate::types::{Attr, FileType, Ino, Time};
 pub use info::{Inquiry, info_of};
 pub(super) use line::Line;
 pub(super) use log::AccessLog;
+pub use question::Question;
 
 use control::Control;
 use log::Reader;

@@ -1,4 +1,5 @@
-//! What a mount counted, under the names of the official client: for `.stats`, and for Prometheus.
+//! What a mount counted, under the names of the official client, and under `jfs_uring_` what that does
+//! not have: for `.stats`, and for Prometheus.
 //!
 //! Owns the table of names. Only what is measured has a line.
 
@@ -8,8 +9,9 @@ use crate::meta::{MetaCounts, Usage};
 use crate::metrics::Sum;
 use crate::metrics::report::Report;
 use crate::metrics::spread::{METADATA, OBJECTS, OPERATIONS, SIZES, SpreadSum};
-use crate::stage::CacheStats;
+use crate::stage::{CacheStats, StagingCounts, StagingStatus};
 use crate::stdx::{monotonic_ns, process_ns};
+use crate::types::Level;
 use crate::uring;
 use crate::vfs::Vfs;
 use crate::vfs::method::NAMES;
@@ -65,6 +67,10 @@ impl Vfs {
             volume(&mut report, usage);
         }
         self.file_bytes(&mut report);
+        if let Some((status, dirty_bytes)) = self.data.staging() {
+            staged(&mut report, &status);
+            levels(&mut report, &status, dirty_bytes);
+        }
         report
     }
 
@@ -126,12 +132,66 @@ fn blocks(report: &mut Report, cache: &CacheStats) {
     report.counter("blockcache_hits", "Reads that the block cache answered.", hits);
     report.counter("blockcache_miss", "Reads that it did not answer.", cache.misses);
     report.counter("blockcache_hit_bytes", "Bytes that it answered.", cache.hit_bytes);
+    report.counter("blockcache_miss_bytes", "Bytes that it did not answer.", cache.miss_bytes);
     report.counter("blockcache_writes", "Blocks written to its disks.", cache.writes);
     report.counter("blockcache_write_bytes", "Bytes of these.", cache.write_bytes);
     report.counter("blockcache_drops", "Blocks that were not written.", cache.drops);
     report.counter("blockcache_evicts", "Blocks that made room or expired.", cache.evicts);
     report.gauge("blockcache_blocks", "Blocks on its disks.", cache.disk_blocks);
     report.gauge("blockcache_bytes", "Bytes of these.", cache.disk_bytes);
+}
+
+const MS_NS: u64 = 1_000_000;
+const US_NS: u64 = 1_000;
+
+fn staged(report: &mut Report, status: &StagingStatus) {
+    let StagingCounts { write_bytes, writing, errors, delay_ms, .. } = status.counted;
+    let (blocks, bytes) =
+        (status.logged_blocks + status.local_blocks, status.logged_bytes + status.local_bytes);
+    report.gauge("staging_blocks", "Blocks that wait for their upload.", blocks);
+    report.gauge("staging_block_bytes", "Bytes of these.", bytes);
+    report.counter("staging_write_bytes", "Bytes that were kept for their upload.", write_bytes);
+    report.gauge("staging_writing_blocks", "Blocks being written to the disk.", writing);
+    let help = "Ages of blocks when their uploads began, added up.";
+    report.counter_ns("staging_block_delay_seconds", help, delay_ms * MS_NS);
+    report.counter("staging_block_errors", "Blocks that the disk did not take.", errors);
+}
+
+/// What the official client does not count.
+fn levels(report: &mut Report, status: &StagingStatus, dirty_bytes: u64) {
+    let of = |level: Level, value| (level.name().to_owned(), value);
+    let blocks = [of(Level::Logged, status.logged_blocks), of(Level::Local, status.local_blocks)];
+    let help = "Blocks that came so far and no farther.";
+    report.gauges("jfs_uring_level_blocks", help, "level", blocks);
+    let bytes = [
+        of(Level::Accepted, dirty_bytes),
+        of(Level::Logged, status.logged_bytes),
+        of(Level::Local, status.local_bytes),
+    ];
+    let help = "Bytes that came so far and no farther.";
+    report.gauges("jfs_uring_level_bytes", help, "level", bytes);
+    let oldest_ns = status.oldest_age_ms * MS_NS;
+    let help = "Age of the oldest block that waits for its upload.";
+    report.gauge_ns("jfs_uring_oldest_block_age_seconds", help, oldest_ns);
+    let help = "Blocks whose upload failed and is tried again.";
+    report.gauge("jfs_uring_failed_blocks", help, status.failed_blocks);
+    let lost = status.lost_folders.len() as u64;
+    report.gauge("jfs_uring_lost_folders", "Folders that were taken out.", lost);
+    let counted = &status.counted;
+    let help = "Blocks that were uploaded.";
+    report.counter("jfs_uring_uploaded_blocks", help, counted.uploaded);
+    let help = "Blocks that nobody needed any more before their upload.";
+    report.counter("jfs_uring_spared_blocks", help, counted.spared);
+    let help = "Blocks older than --upload-deadline.";
+    report.counter("jfs_uring_deadline_misses", help, counted.deadline_misses);
+    let help = "Rounds that brought what is kept to the disk.";
+    report.counter("jfs_uring_sync_rounds", help, counted.syncs);
+    let help = "Calls that waited for these rounds.";
+    report.counter("jfs_uring_sync_waiters", help, counted.sync_waiters);
+    let help = "Time of these rounds.";
+    report.counter_ns("jfs_uring_sync_seconds", help, counted.sync_us * US_NS);
+    let help = "Time that writers waited for room, all together.";
+    report.counter_ns("jfs_uring_back_pressure_seconds", help, counted.waited_ms * MS_NS);
 }
 
 fn operations(report: &mut Report, sums: Sums) {
