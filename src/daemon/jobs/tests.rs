@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::*;
 use crate::config::Setting;
+use crate::daemon::{OwnStore, StorePolicy, Stores};
 use crate::data::{DataConfig, DataShared};
 use crate::meta::redis::tests::server::TestServer;
 use crate::meta::sqlite::SqliteFile;
@@ -465,10 +466,11 @@ fn a_mount_follows_its_setting_or_goes_no_further() {
         let other = Rc::clone(&engine);
         let meta = Meta::new(engine, MetaShared::new(Ino::ROOT, false, 0, Rules::default()));
         let mut setting = Setting::new("vol", "uuid-1", "file", "/b/");
-        let place = crate::daemon::store::Place::of(&setting).unwrap();
-        let stores =
-            || crate::daemon::Stores::open(&place, crate::daemon::StorePolicy::asking()).unwrap();
-        let mounted = |read_only| Mounted::new("uuid-1", read_only, stores());
+        let mounted = |read_only| {
+            let (own, policy) = (OwnStore::default(), StorePolicy::asking());
+            let stores = Stores::open(&setting, own, policy).unwrap();
+            Mounted::new("uuid-1", read_only, stores)
+        };
         let (writes, reads) = (mounted(false), mounted(true));
         block_on(async {
             let root = Attr::new(FileType::Dir, 0o777, now());
@@ -492,6 +494,19 @@ fn a_mount_follows_its_setting_or_goes_no_further() {
             other.store_setting(setting.to_json(), Vec::new()).await.unwrap();
             setting::look(&meta, &writes).await.unwrap();
             assert!(!meta.is_held(), "and takes changes again");
+            setting.set("Bucket", "/elsewhere/");
+            other.store_setting(setting.to_json(), Vec::new()).await.unwrap();
+            setting::look(&meta, &writes).await.unwrap();
+            let place = writes.stores.store().describe();
+            assert!(!meta.is_held() && place.contains("/elsewhere/"), "{place}");
+            setting.set("Storage", "ceph");
+            other.store_setting(setting.to_json(), Vec::new()).await.unwrap();
+            setting::look(&meta, &writes).await.unwrap();
+            assert!(meta.is_held(), "where it cannot store nothing is written");
+            setting.set("Storage", "file");
+            other.store_setting(setting.to_json(), Vec::new()).await.unwrap();
+            setting::look(&meta, &writes).await.unwrap();
+            assert!(!meta.is_held());
             other.store_setting("no setting".into(), Vec::new()).await.unwrap();
             let odd = setting::look(&meta, &writes).await;
             assert!(matches!(odd, Err(hourly::Obstacle::Setting(_))), "{odd:?}");
