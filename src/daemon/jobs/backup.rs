@@ -10,6 +10,7 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use super::hourly::Steady;
 use super::rotation;
 use super::{Duties, about};
 use crate::daemon::dump::{DumpError, dump};
@@ -88,20 +89,27 @@ pub fn begin(
 
 async fn repeat(plan: BackupPlan, engine: Rc<dyn Engine>, store: Rc<dyn Store>) {
     let mut chance = Chance::from_system();
+    let mut clock = Steady::seen(now().sec, monotonic_ns());
     loop {
         uring::sleep(about(plan.period / LOOKS, &mut chance)).await;
-        if let Err(error) = once(plan, &*engine, &*store).await {
-            tracing::warn!(%error, "metadata is not backed up this time");
+        let is_steady = clock.is_steady(now().sec, monotonic_ns());
+        match once(plan, &*engine, &*store).await {
+            Ok(Some(_)) if !is_steady => {
+                tracing::warn!("the clock has jumped ahead: old backups of metadata stay for now");
+            }
+            Ok(Some(at_s)) => rotate(plan, &*store, at_s).await,
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "metadata is not backed up this time"),
         }
     }
 }
 
-/// Back up if it is time to and nobody else does; returns the name of the object.
-pub(super) async fn once(
+/// Back up if it is time to and nobody else does; returns the moment that names the object.
+async fn once(
     plan: BackupPlan,
     engine: &dyn Engine,
     store: &dyn Store,
-) -> Result<Option<String>, BackupError> {
+) -> Result<Option<i64>, BackupError> {
     let (at_s, began_ns) = (now().sec, monotonic_ns());
     if !win(plan, engine, at_s).await? {
         return Ok(None);
@@ -113,10 +121,7 @@ pub(super) async fn once(
     store.put(name.clone(), body).await?;
     let seconds = (monotonic_ns() - began_ns) as f64 / 1e9;
     tracing::info!(name, names, bytes, seconds, "metadata is backed up");
-    if let Err(error) = remove_outdated(store, at_s).await {
-        tracing::warn!(%error, "old backups of metadata stay for now");
-    }
-    Ok(Some(name))
+    Ok(Some(at_s))
 }
 
 /// Whether the period is over and this client begins the next one.
@@ -147,7 +152,14 @@ async fn win(plan: BackupPlan, engine: &dyn Engine, at_s: i64) -> Result<bool, B
     Ok(matches!(engine.commit(commit).await?, Outcome::Applied(_)))
 }
 
-async fn remove_outdated(store: &dyn Store, at_s: i64) -> Result<(), StoreError> {
+/// Let go of what has had its time when there is a new one.
+async fn rotate(plan: BackupPlan, store: &dyn Store, at_s: i64) {
+    if let Err(error) = remove_outdated(plan, store, at_s).await {
+        tracing::warn!(%error, "old backups of metadata stay for now");
+    }
+}
+
+async fn remove_outdated(plan: BackupPlan, store: &dyn Store, at_s: i64) -> Result<(), StoreError> {
     let (mut after, mut names) = (String::new(), Vec::new());
     loop {
         let page = store.list(FOLDER.into(), after, CHECK_PAGE).await?;
@@ -157,7 +169,7 @@ async fn remove_outdated(store: &dyn Store, at_s: i64) -> Result<(), StoreError>
         let Some(last) = page.last() else { break };
         after = last.key.clone();
     }
-    for name in rotation::outdated(&names, at_s) {
+    for name in rotation::outdated(&names, at_s, plan.period.as_secs() as i64) {
         store.delete(format!("{FOLDER}{name}")).await?;
         tracing::info!(name, "an old backup of metadata is removed");
     }
@@ -231,6 +243,10 @@ mod tests {
         engine.commit(commit).await.unwrap();
     }
 
+    fn named(at_s: i64) -> String {
+        format!("{FOLDER}{}", rotation::name(at_s))
+    }
+
     async fn backups(store: &dyn Store) -> Vec<String> {
         let page = store.list(FOLDER.into(), String::new(), 1000).await.unwrap();
         page.into_iter().map(|found| found.key).collect()
@@ -240,7 +256,8 @@ mod tests {
     fn one_client_backs_up_once_a_period() {
         block_on(async {
             let (engine, store) = (volume().await, mem::open("backup-once"));
-            let name = once(PLAN, &*engine, &store).await.unwrap().expect("none was made yet");
+            let at_s = once(PLAN, &*engine, &store).await.unwrap().expect("none was made yet");
+            let name = named(at_s);
             assert_eq!(once(PLAN, &*engine, &store).await.unwrap(), None);
             let (body, count) = store.get(name.clone(), 0, vec![0; 1 << 16]).await.unwrap();
             let mut text = String::new();
@@ -251,7 +268,7 @@ mod tests {
             assert_eq!(once(PLAN, &*engine, &store).await.unwrap(), None);
             step::set_ahead_s(3601);
             let next = once(PLAN, &*engine, &store).await.unwrap().expect("the hour is over");
-            assert_eq!(backups(&store).await, [name, next]);
+            assert_eq!(backups(&store).await, [name, named(next)]);
             // A stamp by a wrong clock holds nobody up.
             step::set_ahead_s(-7200);
             assert!(once(PLAN, &*engine, &store).await.unwrap().is_some());
@@ -296,12 +313,23 @@ mod tests {
         block_on(async {
             let (engine, store) = (volume().await, mem::open("backup-old"));
             let old = ["dump-2001-01-01-000000.json.gz", "note", "dump-2001-01-01.json"];
+            let put = async |name: String| {
+                store.put(name, vec![Page::from_vec(vec![1])]).await.unwrap();
+            };
             for name in old {
-                store.put(format!("{FOLDER}{name}"), vec![Page::from_vec(vec![1])]).await.unwrap();
+                put(format!("{FOLDER}{name}")).await;
             }
-            let name = once(PLAN, &*engine, &store).await.unwrap().expect("none was made yet");
-            let left = backups(&store).await;
-            assert_eq!(left, [format!("{FOLDER}{}", old[2]), name, format!("{FOLDER}note")]);
+            let at_s = once(PLAN, &*engine, &store).await.unwrap().expect("none was made yet");
+            rotate(PLAN, &store, at_s).await;
+            assert_eq!(backups(&store).await.len(), 4, "who was away for long lets nothing go");
+            let mut kept: Vec<_> = (0..16).rev().map(|hour| named(at_s - hour * 3600)).collect();
+            for name in &kept[..15] {
+                put(name.clone()).await;
+            }
+            rotate(PLAN, &store, at_s).await;
+            kept.insert(0, format!("{FOLDER}{}", old[2]));
+            kept.push(format!("{FOLDER}note"));
+            assert_eq!(backups(&store).await, kept);
             mem::forget("backup-old");
         });
     }
