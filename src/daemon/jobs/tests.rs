@@ -267,6 +267,39 @@ fn what_other_clients_left_is_removed() {
 }
 
 #[test]
+fn a_mount_that_takes_no_changes_does_no_job_to_its_end() {
+    let world = World::load("sustained");
+    block_on(async {
+        let floors = world.mount().await;
+        let queue = Mutation::QueueFile(Ino(5001), 3, now().sec - 7200);
+        let unused = Mutation::AddSliceRef(9003, 3, -1);
+        let aside = crate::meta::Delayed { by: 9100, at: 1000, slices: vec![(9006, 3)] };
+        let mutations = vec![queue, unused, Mutation::PutDelayed(aside)];
+        let commit = Commit { mutations, ..Commit::default() };
+        floors.meta.engine().commit(commit).await.unwrap();
+        let all = || {
+            let parts = ["KEYS *", "ZRANGE delfiles 0 -1", "HGETALL sliceRef", "HGETALL delSlices"];
+            parts.map(|command| world.server.text(command))
+        };
+        let before = all();
+        floors.meta.set_held(true);
+        assert_eq!(end(&floors, long()).await, 0, "the dead session stays");
+        hourly::queued_files(&floors.meta, &floors.data, long()).await.unwrap();
+        hourly::unused_slices(&floors.meta, &floors.data, long()).await.unwrap();
+        hourly::replaced_slices(&floors.meta, &floors.data, 0, long()).await.unwrap();
+        hourly::expired_names(&floors, 0, long()).await.unwrap();
+        assert_eq!(all(), before);
+        floors.meta.set_held(false);
+        assert_eq!(end(&floors, long()).await, 1);
+        hourly::queued_files(&floors.meta, &floors.data, long()).await.unwrap();
+        hourly::unused_slices(&floors.meta, &floors.data, long()).await.unwrap();
+        hourly::replaced_slices(&floors.meta, &floors.data, 0, long()).await.unwrap();
+        assert_ne!(all(), before);
+        assert_eq!(world.server.text("HLEN delSlices"), "0");
+    });
+}
+
+#[test]
 fn a_turn_has_an_end_and_begins_at_no_common_time() {
     assert!(Turn::lasting(Duration::ZERO).is_over());
     assert!(!long().is_over());
