@@ -577,17 +577,19 @@ fn what_is_held_takes_no_changes_and_stores_those_it_took() {
             flags: libc::O_RDWR as u32,
         };
         let Reply::Create { handle, .. } = ask(create).await else { panic!("a file is made") };
-        let write = || Op::Write {
+        let write = |cached| Op::Write {
             ino: Ino(0),
             handle,
             offset: 0,
             data: Payload(Box::new(vec![7; 100_000])),
             flags: 0,
             kill_priv: false,
+            cached,
         };
-        assert!(matches!(ask(write()).await, Reply::Written(100_000)));
+        assert!(matches!(ask(write(false)).await, Reply::Written(100_000)));
         floors.meta.set_held(true);
-        assert!(matches!(ask(write()).await, Reply::Error(libc::EROFS)));
+        assert!(matches!(ask(write(false)).await, Reply::Error(libc::EROFS)));
+        assert!(matches!(ask(write(true)).await, Reply::Written(100_000)), "it was written before");
         let mkdir = || Op::Mkdir { dir: Ino::ROOT, name: b"d"[..].into(), mode: 0o755, umask: 0 };
         assert!(matches!(ask(mkdir()).await, Reply::Error(libc::EROFS)));
         let open = |flags: i32| Op::Open { ino: Ino::ROOT, flags: flags as u32, kill_priv: false };
