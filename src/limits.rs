@@ -74,8 +74,12 @@ pub const LEVEL_FILES_MAX: usize = 64;
 pub const UNPUBLISHED_LOOKS_MAX: usize = 1 << 12;
 /// Names of a directory that a dump asks for at a time, with all that belongs to them.
 pub const DUMP_BATCH: usize = 64;
-/// Chunks of a file that a dump looks for at a time.
-pub const DUMP_CHUNKS: u32 = 1 << 12;
+/// Names that a dump has in memory: those of all directories on one path. With more there is none.
+pub const DUMP_NAMES_MAX: usize = 1 << 22;
+/// Rows of one table that a dump has in memory, such as files that are open or deleted. With more there is none.
+pub const DUMP_ROWS_MAX: usize = 1 << 22;
+/// Chunks of a file of which a dump asks for the lists at a time.
+pub const DUMP_CHUNKS: usize = 1 << 12;
 /// Bytes of a backup of metadata, compressed: it is in memory whole until it is stored. A small file
 /// takes 12 to 100 of them, so that five million fit; a longer one is not made, and the log says so.
 pub const BACKUP_BYTES_MAX: usize = 512 << 20;

@@ -237,7 +237,8 @@ impl Filesystem for Fuse3Fs {
     ) -> Result<ReplyWrite> {
         // A payload of ours outlives this call; copying one megabyte for that would be unfair.
         let data = Payload(Box::new(ZERO_PAGE.piece(0, data.len())));
-        let op = Op::Write { ino: Ino(ino), handle, offset, data, flags, kill_priv: false };
+        let (ino, kill_priv, cached) = (Ino(ino), false, false);
+        let op = Op::Write { ino, handle, offset, data, flags, kill_priv, cached };
         match self.0.answer(op) {
             Reply::Written(written) => Ok(ReplyWrite { written }),
             other => Err(errno(&other)),

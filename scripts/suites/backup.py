@@ -152,9 +152,13 @@ def _backup(rig):
     os.unlink(os.path.join(point, "a/b/f0"))
     rig.umount(point)
     os.makedirs(folder)
-    for name in ("dump-2001-01-01-000000.json.gz", "note"):
+    now = time.time()
+    # Old ones go only where the newest follow one another.
+    near = [time.strftime("dump-%Y-%m-%d-%H%M%S.json.gz", time.gmtime(now - 100 * number)) for number in range(1, 17)]
+    for name in ["dump-2001-01-01-000000.json.gz", "note"] + near:
         with open(os.path.join(folder, name), "w", encoding="ascii") as out:
             out.write("old")
+    found = lambda: sorted(set(glob.glob(os.path.join(folder, "dump-*.json.gz"))) - {os.path.join(folder, name) for name in near})  # noqa: E731
     # Two mounts, and a period that is over once while they are there.
     points = [rig.mount(url, "--backup-meta", "6s", where="mnt%d" % number) for number in range(2)]
     first = [path for path in _waited(found, 1) if "2001" not in path] or _waited(lambda: [path for path in found() if "2001" not in path], 1)

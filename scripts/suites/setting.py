@@ -1,8 +1,9 @@
-"""What a mount does when the setting of its volume changes: it obeys rates, takes no changes where it may not make them, and
-ends at once where the volume is gone."""
+"""What a mount does when the setting of its volume changes: it obeys rates, goes where objects are, takes no changes where it may not
+make them, and ends at once where the volume is gone."""
 import errno
 import json
 import os
+import shutil
 import sqlite3
 import time
 
@@ -59,6 +60,36 @@ def _rates(rig, url, point):
     return slow
 
 
+def _objects(folder):
+    return sum(len(files) for _, _, files in os.walk(os.path.join(folder, "suite", "chunks")))
+
+
+def _moved(rig, url, point):
+    """Objects go to the bucket that the volume has now, but for a mount with one of its own; one that is none holds the mount."""
+    old = json.loads(_setting(rig, url))["Bucket"]
+    new = rig.path("objects-moved") + "/"
+    own = rig.mount(url, "--heartbeat", "1s", "--bucket", old, where="mnt-bucket")
+    # As who moves a bucket does it: a copy first.
+    shutil.copytree(old, new)
+    _set(rig, url, Bucket=new)
+    before = _objects(old), _objects(new)
+    with open(os.path.join(point, "moved"), "wb") as out:
+        out.write(b"m" * 4096)
+    check((_objects(old), _objects(new)) == (before[0], before[1] + 1), "the new file is not in the new bucket")
+    with open(os.path.join(own, "stays"), "wb") as out:
+        out.write(b"s" * 4096)
+    check(_objects(old) == before[0] + 1, "a mount with a bucket of its own does not stay there")
+    rig.umount(own)
+    os.unlink(os.path.join(point, "stays"))
+    _set(rig, url, Storage="ceph")
+    held = errno_of(lambda: os.mkdir(os.path.join(point, "held")))
+    log = _log(rig, os.path.basename(point))
+    check(held == errno.EROFS and "its objects are elsewhere" in log and "ceph" in log, "an unknown store: %s, %s" % (held, log[-500:]))
+    _set(rig, url, Storage="file", Bucket=old)
+    with open(os.path.join(point, "back"), "wb") as out:
+        out.write(b"b" * 4096)
+
+
 def _held(rig, url, point):
     """With a change log nothing is taken, what was taken is stored, and it goes on without one."""
     path = os.path.join(point, "dirty")
@@ -75,7 +106,7 @@ def _held(rig, url, point):
     with open(path, "rb") as back:
         check(back.read() == body, "what was written before is not whole")
     log = _log(rig, os.path.basename(point))
-    check(log.count("changes end with EROFS") == 1 and "change log" in log, "the log tells it once: " + log[-500:])
+    check(log.count("for writing: the change log") == 1 and "changes end with EROFS" in log, "the log tells it once: " + log[-500:])
     _set(rig, url, ChangeLog=False)
     os.mkdir(os.path.join(point, "d"))
     return len(ends)
@@ -96,6 +127,7 @@ def setting(rig):
     url = rig.volume()
     point = rig.mount(url, "--heartbeat", "1s")
     slow = _rates(rig, url, point)
+    _moved(rig, url, point)
     ways = _held(rig, url, point)
     text = json.loads(_setting(rig, url))
     _setting(rig, url, json.dumps({**text, "UUID": "11111111-2222-3333-4444-555555555555"}))
@@ -104,4 +136,4 @@ def setting(rig):
     point = rig.mount(url, "--heartbeat", "1s", where="mnt-gone")
     _removed(rig, url)
     _ended(rig, point, "holds no volume any more")
-    return "a rate of 16 Mbps obeyed (4 MiB in %.1f s), %d changes refused with a change log, ends on another volume and on none" % (slow, ways)
+    return "a rate of 16 Mbps obeyed (4 MiB in %.1f s), a bucket followed, %d changes refused with a change log, ends on another volume and on none" % (slow, ways)

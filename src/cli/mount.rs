@@ -11,7 +11,7 @@ use super::log;
 use crate::config::MetaUrl;
 use crate::core::allowed_cpus;
 use crate::daemon::{
-    BackupPlan, CachePlan, Duties, EndSignals, Failure, Forked, MountPlan, Overrides, Readiness,
+    BackupPlan, CachePlan, Duties, EndSignals, Failure, Forked, MountPlan, OwnStore, Readiness,
     STAGE_WRITES, ServePlan, StagingPlan, StorePolicy, Volume, WantedTransport, check_storage,
     give_back_large_memory, mount, to_background,
 };
@@ -84,12 +84,12 @@ fn serve(
     let signals = EndSignals::obey();
     let volume = Volume::open(url)?;
     volume.setting.check(plan.serve.vfs.read_only)?;
-    let here = Overrides {
-        storage: asked.store.storage.as_deref(),
-        bucket: asked.store.bucket.as_deref(),
-        storage_class: asked.store.storage_class.as_deref(),
+    let own = OwnStore {
+        storage: asked.store.storage.clone(),
+        bucket: asked.store.bucket.clone(),
+        storage_class: asked.store.storage_class.clone(),
     };
-    let stores = volume.stores(&here, store_policy(&asked.store))?;
+    let stores = volume.stores(own, store_policy(&asked.store))?;
     if asked.store.check_storage {
         check_storage(&stores)?;
     }

@@ -93,6 +93,17 @@ impl SecretKey {
     }
 }
 
+/// Keys that say where objects are, who asks for them and how they are put.
+const STORE: &[&str] = &[
+    "Storage",
+    "StorageClass",
+    "Tiers",
+    "Bucket",
+    "AccessKey",
+    "SecretKey",
+    "SessionToken",
+    "Shards",
+];
 /// Keys whose values nobody is shown.
 const HIDDEN: &[&str] = &["SecretKey", "SessionToken", "EncryptKey"];
 
@@ -348,6 +359,12 @@ impl Setting {
         let is_tag = |tag: &str| matches!(tag.split_once('='), Some((name, value)) if !name.is_empty() && !value.is_empty() && !value.contains('='));
         let tiers = self.0.get("Tiers").and_then(Value::as_object);
         tiers.into_iter().flatten().any(|(_, tier)| tier["Tag"].as_str().is_some_and(is_tag))
+    }
+
+    /// Whether objects are where `other` says, and asked for and put in the same way. A secret that was
+    /// sealed anew counts as another one.
+    pub fn has_store_of(&self, other: &Self) -> bool {
+        STORE.iter().all(|key| self.0.get(*key) == other.0.get(*key))
     }
 
     /// Buckets that objects are spread over; 0 and 1 are one.

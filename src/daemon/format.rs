@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::engine::{Engines, need_uring};
 use super::failure::Failure;
-use super::store::{Place, StorePolicy, Stores, folder_bucket};
+use super::store::{OwnStore, StorePolicy, Stores, folder_bucket};
 use crate::config::{MetaUrl, SecretKey, Setting};
 use crate::meta::Engine;
 use crate::object::Store;
@@ -86,7 +86,7 @@ pub fn format(url: &MetaUrl, plan: &FormatPlan) -> Result<Setting, Failure> {
 
 /// The store of a new volume: it works and holds nothing.
 async fn free_store(setting: &Setting) -> Result<Rc<dyn Store>, Failure> {
-    let stores = Stores::open(&Place::of(setting)?, StorePolicy::asking())?;
+    let stores = Stores::open(setting, OwnStore::default(), StorePolicy::asking())?;
     let store = stores.store();
     if let Err(failure) = prove(&store).await {
         // Nothing in it works when it is not there; its own words are better when it cannot be made.
@@ -112,7 +112,7 @@ pub(super) fn make(engines: &Engines, plan: &FormatPlan) -> Result<Setting, Fail
             return Ok(old);
         }
         let setting = updated(&old, plan)?;
-        let stores = Stores::open(&Place::of(&setting)?, StorePolicy::asking())?;
+        let stores = Stores::open(&setting, OwnStore::default(), StorePolicy::asking())?;
         prove(&stores.store()).await?;
         engine.store_setting(setting.to_json(), Vec::new()).await?;
         Ok(setting)

@@ -13,8 +13,8 @@ use std::rc::Rc;
 use futures_util::stream::{self, StreamExt};
 
 use super::failure::Failure;
-use super::store::StorePolicy;
-use super::volume::{Overrides, Volume, compression_of};
+use super::store::{OwnStore, StorePolicy};
+use super::volume::{Volume, compression_of};
 use crate::check::{Census, Finding, Shape, Unused, mend};
 use crate::limits::{CHECK_PAGE, CHECK_READS_MAX};
 use crate::meta::{Counter, Engine, EngineError, Key, Outcome, Row, Table, Value};
@@ -106,7 +106,7 @@ pub fn fsck(volume: &Volume, plan: CheckPlan, told: Progress<'_>) -> Result<Chec
     let setting = &volume.setting;
     setting.check(!plan.repair)?;
     let compression = compression_of(setting)?;
-    let stores = volume.stores(&Overrides::default(), StorePolicy::asking())?;
+    let stores = volume.stores(OwnStore::default(), StorePolicy::asking())?;
     let layout = Layout::new(setting.block_size_kib(), setting.hash_prefix());
     uring::block_on(async {
         let engine = volume.engines.engine();

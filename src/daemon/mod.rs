@@ -42,6 +42,6 @@ pub use mount::{MountPlan, WantedTransport, check_point, mount};
 pub use process::{EndSignals, Forked, Readiness, give_back_large_memory, to_background};
 pub use serve::{CachePlan, ServePlan};
 pub use staging::{STAGE_WRITES, StagingPlan};
-pub use store::{StorePolicy, Stores};
+pub use store::{OwnStore, StorePolicy, Stores};
 pub use umount::umount;
-pub use volume::{Overrides, Statistic, Volume};
+pub use volume::{Statistic, Volume};

@@ -1,21 +1,24 @@
 //! From a volume's storage and bucket to store handles for any core.
 //!
-//! Owns the choice of the store, and the order of decorators: the volume's name in front, then
-//! encryption, then patience, then the rate, then the shard, and for each bucket its pace and the deadline of a try.
+//! Owns the choice of the store, and when it is another one; and the order of decorators: the volume's name
+//! in front, then encryption, then patience, then the rate, then whichever store it is now, then the shard, and for
+//! each bucket its pace and the deadline of a try.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::failure::Failure;
 use crate::config::{SecretKey, Setting};
 use crate::limits::BUCKET_REQUESTS_MAX;
 use crate::object::{
-    Address, BadKey, Deadline, Encrypted, FileStore, Flavour, Keys, ObjectCipher, PASSPHRASE, Pace,
-    Paced, Prefixed, Rate, Rated, Retried, S3Store, SHARDS_MAX, Sharded, Store, StoreError, Tiers,
-    mem, shard_bucket,
+    Address, BadKey, Current, Deadline, Encrypted, FileStore, Flavour, Following, Keys,
+    ObjectCipher, PASSPHRASE, Pace, Paced, Prefixed, Rate, Rated, Retried, S3Store, SHARDS_MAX,
+    Sharded, Store, StoreError, Tiers, mem, shard_bucket,
 };
 #[cfg(feature = "object-extra")]
 use crate::object::{Extra, ExtraStore};
@@ -56,32 +59,39 @@ impl StorePolicy {
     }
 }
 
+/// What a mount says of the store itself; it goes before what the volume says.
+#[derive(Clone, Debug, Default)]
+pub struct OwnStore {
+    /// Kind of store (`--storage`).
+    pub storage: Option<String>,
+    /// Bucket or folder (`--bucket`).
+    pub bucket: Option<String>,
+    /// Class of storage for new objects (`--storage-class`).
+    pub storage_class: Option<String>,
+}
+
 /// Where the objects of a volume are, and who asks for them.
-#[derive(Clone)]
-pub struct Place {
+struct Place {
     /// Kind of store.
-    pub storage: String,
+    storage: String,
     /// Bucket or folder; with `%d` for its number when there are several.
-    pub bucket: String,
+    bucket: String,
     /// Name of the volume.
     volume: String,
     keys: Keys,
     /// Class of storage for new objects.
-    pub storage_class: String,
+    storage_class: String,
     /// Other tiers, each with its class.
     tiers: Vec<(u8, String)>,
     shards: u64,
-    /// On volumes with a private key.
-    cipher: Option<Arc<ObjectCipher>>,
 }
 
 impl Place {
     /// Where `setting` says.
     ///
     /// # Errors
-    /// When its secrets cannot be read, or the passphrase of its private key is not in the environment.
-    pub fn of(setting: &Setting) -> Result<Self, Failure> {
-        let passphrase = std::env::var(PASSPHRASE).unwrap_or_default();
+    /// When its secrets cannot be read.
+    fn of(setting: &Setting) -> Result<Self, Failure> {
         Ok(Self {
             storage: setting.storage().to_ascii_lowercase(),
             bucket: setting.bucket().to_owned(),
@@ -94,8 +104,25 @@ impl Place {
             storage_class: setting.storage_class().to_owned(),
             tiers: setting.tiers(),
             shards: setting.shards(),
-            cipher: cipher(setting, &passphrase)?,
         })
+    }
+
+    /// Where `setting` says, but for what a mount says itself.
+    fn with(setting: &Setting, own: &OwnStore) -> Result<Self, Failure> {
+        let mut place = Self::of(setting)?;
+        if let Some(storage) = &own.storage {
+            place.storage = storage.to_ascii_lowercase();
+        }
+        if let Some(bucket) = &own.bucket {
+            place.bucket = match place.storage.as_str() {
+                "file" => folder_bucket(bucket)?,
+                _ => bucket.clone(),
+            };
+        }
+        if let Some(class) = &own.storage_class {
+            place.storage_class.clone_from(class);
+        }
+        Ok(place)
     }
 
     /// The bucket of each shard.
@@ -260,14 +287,50 @@ impl Bucket {
     }
 }
 
-/// The object store of a volume; clones are for other cores.
-#[derive(Clone)]
-pub struct Stores(Arc<Opened>);
-
+/// The buckets of a place.
 struct Opened {
     buckets: Vec<Bucket>,
     /// The same for each tier that puts otherwise.
     tiers: Vec<(u8, Vec<Bucket>)>,
+}
+
+impl Opened {
+    fn at(place: &Place) -> Result<Self, Failure> {
+        let buckets = place.buckets()?;
+        let buckets =
+            buckets.iter().map(|bucket| place.open(bucket)).collect::<Result<Vec<_>, _>>()?;
+        let tiers = place.other_tiers().filter_map(|(tier, class)| {
+            let each = buckets.iter().map(|bucket| bucket.with_class(class));
+            Some((*tier, each.collect::<Option<Vec<_>>>()?))
+        });
+        let tiers = tiers.collect();
+        Ok(Self { buckets, tiers })
+    }
+
+    /// Those of a tier that puts otherwise.
+    fn tier(&self, tier: u8) -> Option<&Vec<Bucket>> {
+        self.tiers.iter().find(|(other, _)| *other == tier).map(|(_, buckets)| buckets)
+    }
+
+    fn store(&self, tier: Option<u8>, policy: &StorePolicy) -> Box<dyn Store> {
+        let buckets = tier.and_then(|tier| self.tier(tier)).unwrap_or(&self.buckets);
+        let mut stores: Vec<_> = buckets.iter().map(|bucket| bucket.store(policy)).collect();
+        match stores.len() {
+            1 => stores.remove(0),
+            _ => Box::new(Sharded::new(stores)),
+        }
+    }
+}
+
+/// The object store of a volume; clones are for other cores.
+#[derive(Clone)]
+pub struct Stores(Arc<Shared>);
+
+struct Shared {
+    current: Arc<Current<Opened>>,
+    /// The setting it was opened by last, and what goes before it.
+    seen: Mutex<Setting>,
+    own: OwnStore,
     /// Name of the volume with a slash behind.
     prefix: String,
     cipher: Option<Arc<ObjectCipher>>,
@@ -277,34 +340,46 @@ struct Opened {
 }
 
 impl Stores {
-    /// The store at `place`. Nothing is asked of it yet.
+    /// The store of `setting`, but for what goes before it. Nothing is asked of it yet.
     ///
     /// # Errors
-    /// When there is no such kind, or its bucket is none.
-    pub fn open(place: &Place, policy: StorePolicy) -> Result<Self, Failure> {
-        let buckets = place.buckets()?;
-        let buckets =
-            buckets.iter().map(|bucket| place.open(bucket)).collect::<Result<Vec<_>, _>>()?;
-        let tiers = place.other_tiers().filter_map(|(tier, class)| {
-            let each = buckets.iter().map(|bucket| bucket.with_class(class));
-            Some((*tier, each.collect::<Option<Vec<_>>>()?))
-        });
-        let tiers = tiers.collect();
-        // Memory has a name of its own for each volume.
-        let prefix = match place.storage.as_str() {
-            "mem" => String::new(),
-            _ => format!("{}/", place.volume),
-        };
+    /// When there is no such kind, its bucket is none, secrets of the setting cannot be read, or the
+    /// passphrase of its private key is not in the environment.
+    pub fn open(setting: &Setting, own: OwnStore, policy: StorePolicy) -> Result<Self, Failure> {
+        let place = Place::with(setting, &own)?;
+        let passphrase = std::env::var(PASSPHRASE).unwrap_or_default();
         let rate = |mbps: Option<u64>| Rate::of_mbps(mbps.unwrap_or(0));
-        let (up, down) = (rate(policy.upload_mbps), rate(policy.download_mbps));
-        let cipher = place.cipher.clone();
-        Ok(Self(Arc::new(Opened { buckets, tiers, prefix, cipher, policy, up, down })))
+        Ok(Self(Arc::new(Shared {
+            current: Current::new(Opened::at(&place)?),
+            seen: Mutex::new(setting.clone()),
+            own,
+            prefix: format!("{}/", place.volume),
+            up: rate(policy.upload_mbps),
+            down: rate(policy.download_mbps),
+            cipher: cipher(setting, &passphrase)?,
+            policy,
+        })))
+    }
+
+    /// Go where `setting` says now; whether that is elsewhere or by other keys than before.
+    ///
+    /// # Errors
+    /// When it is a kind that is not served, no bucket, or its secrets cannot be read; then it stays where it
+    /// was.
+    pub fn follow(&self, setting: &Setting) -> Result<bool, Failure> {
+        let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if setting.has_store_of(&seen) {
+            return Ok(false);
+        }
+        self.0.current.replace(Opened::at(&Place::with(setting, &self.0.own)?)?);
+        *seen = setting.clone();
+        Ok(true)
     }
 
     /// Keep to what the volume says, megabits a second up and down, where nothing else was asked
     /// for; 0 for no limit.
     pub fn obey_rates(&self, (up, down): (u64, u64)) {
-        let Opened { policy, up: own_up, down: own_down, .. } = &*self.0;
+        let Shared { policy, up: own_up, down: own_down, .. } = &*self.0;
         own_up.set_mbps(policy.upload_mbps.unwrap_or(up));
         own_down.set_mbps(policy.download_mbps.unwrap_or(down));
     }
@@ -321,7 +396,7 @@ impl Stores {
 
     /// The device that objects lie on, if it is one of this machine.
     pub fn device(&self) -> Option<u64> {
-        match self.0.buckets.first() {
+        match self.0.current.get().buckets.first() {
             Some(Bucket::File { path, .. }) => device_of(path),
             _ => None,
         }
@@ -329,19 +404,18 @@ impl Stores {
 
     /// A handle for the calling core.
     pub fn store(&self) -> Rc<dyn Store> {
-        self.handle(&self.0.buckets, self.0.policy.retries)
+        self.handle(None, self.0.policy.retries)
     }
 
     /// Handles for the calling core, one for each tier.
     pub fn tiers(&self) -> Rc<dyn Tiers> {
-        let handle = |buckets: &[Bucket]| self.handle(buckets, self.0.policy.retries);
-        let others = self.0.tiers.iter().map(|(tier, buckets)| (*tier, handle(buckets)));
-        Rc::new(Handles { base: self.store(), others: others.collect() })
+        let (stores, base) = (self.clone(), self.store());
+        Rc::new(Handles { stores, base, others: RefCell::default() })
     }
 
     /// A handle that fails soon, for a person who waits.
     pub fn asking(&self) -> Rc<dyn Store> {
-        self.handle(&self.0.buckets, RETRIES_ASKING.min(self.0.policy.retries))
+        self.handle(None, RETRIES_ASKING.min(self.0.policy.retries))
     }
 
     /// Make buckets that are not there, of kinds that can be made.
@@ -349,7 +423,7 @@ impl Stores {
     /// # Errors
     /// Of the first that cannot be made.
     pub async fn make_buckets(&self) -> Result<(), StoreError> {
-        for bucket in &self.0.buckets {
+        for bucket in &self.0.current.get().buckets {
             if let Bucket::S3 { store, .. } = bucket {
                 store.make_bucket().await?;
             }
@@ -357,14 +431,12 @@ impl Stores {
         Ok(())
     }
 
-    fn handle(&self, buckets: &[Bucket], retries: u32) -> Rc<dyn Store> {
-        let Opened { prefix, cipher, policy, up, down, .. } = &*self.0;
-        let mut stores: Vec<_> = buckets.iter().map(|bucket| bucket.store(policy)).collect();
-        let mut store = match stores.len() {
-            1 => stores.remove(0),
-            _ => Box::new(Sharded::new(stores)),
-        };
-        store = Box::new(Rated::new(store, Arc::clone(up), Arc::clone(down)));
+    fn handle(&self, tier: Option<u8>, retries: u32) -> Rc<dyn Store> {
+        let Shared { current, prefix, cipher, policy, up, down, .. } = &*self.0;
+        let policy = policy.clone();
+        let open = move |opened: &Opened| opened.store(tier, &policy);
+        let store = Following::new(Arc::clone(current), open);
+        let store = Rated::new(store, Arc::clone(up), Arc::clone(down));
         let mut store: Box<dyn Store> = Box::new(Retried::new(store, retries));
         if let Some(cipher) = cipher {
             store = Box::new(Encrypted::new(store, Arc::clone(cipher)));
@@ -375,8 +447,10 @@ impl Stores {
 
 /// The stores of a core.
 struct Handles {
+    stores: Stores,
     base: Rc<dyn Store>,
-    others: Vec<(u8, Rc<dyn Store>)>,
+    /// Made when they are first asked for.
+    others: RefCell<BTreeMap<u8, Rc<dyn Store>>>,
 }
 
 impl Tiers for Handles {
@@ -385,12 +459,15 @@ impl Tiers for Handles {
     }
 
     fn tier(&self, tier: u8) -> Rc<dyn Store> {
-        let found = self.others.iter().find(|(other, _)| *other == tier);
-        found.map_or_else(|| self.base(), |(_, store)| Rc::clone(store))
+        if self.stores.0.current.get().tier(tier).is_none() {
+            return self.base();
+        }
+        let made = || self.stores.handle(Some(tier), self.stores.0.policy.retries);
+        Rc::clone(self.others.borrow_mut().entry(tier).or_insert_with(made))
     }
 
     fn differ(&self) -> bool {
-        !self.others.is_empty()
+        !self.stores.0.current.get().tiers.is_empty()
     }
 }
 
@@ -426,12 +503,16 @@ pub fn folder_bucket(path: &str) -> Result<String, Failure> {
 mod tests {
     use super::*;
 
-    fn place(storage: &str, bucket: &str) -> Place {
-        Place::of(&Setting::new("vol", "uuid", storage, bucket)).unwrap()
+    fn of(storage: &str, bucket: &str) -> Setting {
+        Setting::new("vol", "uuid", storage, bucket)
     }
 
-    fn refusal(place: &Place) -> Failure {
-        Stores::open(place, StorePolicy::asking()).err().unwrap()
+    fn open(setting: &Setting) -> Stores {
+        Stores::open(setting, OwnStore::default(), StorePolicy::asking()).unwrap()
+    }
+
+    fn refusal(setting: &Setting) -> Failure {
+        Stores::open(setting, OwnStore::default(), StorePolicy::asking()).err().unwrap()
     }
 
     #[test]
@@ -444,7 +525,7 @@ mod tests {
 
     #[test]
     fn other_kinds_are_refused_by_name() {
-        let refused = refusal(&place("ceph", "ceph://x"));
+        let refused = refusal(&of("ceph", "ceph://x"));
         assert!(refused.text.contains("ceph"));
         assert_eq!(refused.code, 3);
         assert!(Stores::check_kind("Minio").is_ok());
@@ -459,26 +540,26 @@ mod tests {
 
     #[test]
     fn what_a_bucket_lacks_is_told() {
-        let told = refusal(&place("s3", "ftp://x")).text;
+        let told = refusal(&of("s3", "ftp://x")).text;
         assert!(told.contains("--bucket") && told.contains("amazonaws.com"), "{told}");
-        let mut half = Setting::new("vol", "uuid", "minio", "http://127.0.0.1:1/b");
+        let mut half = of("minio", "http://127.0.0.1:1/b");
         half.set_text("AccessKey", "AK");
-        let told = refusal(&Place::of(&half).unwrap()).text;
+        let told = refusal(&half).text;
         assert!(told.contains("--secret-key"), "{told}");
-        let mut shards = Setting::new("vol", "uuid", "file", "/objects/");
+        let mut shards = of("file", "/objects/");
         shards.set("Shards", 3);
-        let told = refusal(&Place::of(&shards).unwrap()).text;
+        let told = refusal(&shards).text;
         assert!(told.contains("%d"), "{told}");
     }
 
     #[test]
     fn tiers_have_handles_where_their_class_differs() {
         let tiers = |storage: &str, bucket: &str, base: &str| {
-            let mut setting = Setting::new("vol", "uuid", storage, bucket);
+            let mut setting = of(storage, bucket);
             let tier = |id: u8, class: &str| serde_json::json!({"ID": id, "StorageClass": class, "Tag": ""});
             let tiers = serde_json::json!({"0": tier(0, base), "1": tier(1, "STANDARD_IA"), "3": tier(3, "")});
             setting.set("Tiers", tiers);
-            Stores::open(&Place::of(&setting).unwrap(), StorePolicy::asking()).unwrap().tiers()
+            open(&setting).tiers()
         };
         let is_base = |tiers: &Rc<dyn Tiers>, tier| Rc::ptr_eq(&tiers.tier(tier), &tiers.base());
         let bucket = tiers("minio", "http://127.0.0.1:1/b", "");
@@ -494,15 +575,69 @@ mod tests {
 
     #[test]
     fn a_handle_says_where_it_is_and_no_secret() {
-        let mut setting =
-            Setting::new("vol", "uuid", "S3", "https://b%d.s3.eu-west-1.amazonaws.com");
+        let mut setting = of("S3", "https://b%d.s3.eu-west-1.amazonaws.com");
         setting.set("Shards", 2);
         setting.set_text("AccessKey", "AK");
         setting.set_secret(SecretKey::Secret, "hush").unwrap();
-        let stores = Stores::open(&Place::of(&setting).unwrap(), StorePolicy::asking()).unwrap();
+        let stores = open(&setting);
         let told = stores.store().describe();
         let wanted = "s3 https://s3.eu-west-1.amazonaws.com/b0 and 1 more buckets below vol/";
         assert_eq!(told, wanted);
         assert_eq!(stores.device(), None);
+    }
+
+    async fn put(store: &Rc<dyn Store>, name: &str) -> Result<(), StoreError> {
+        store.put(name.into(), vec![crate::pages::Page::from_vec(vec![7])]).await
+    }
+
+    #[test]
+    fn objects_go_where_the_setting_says_now() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let bucket = |folder: &tempfile::TempDir| format!("{}/", folder.path().display());
+        let mut setting = of("file", &bucket(&old));
+        let own = OwnStore { bucket: Some(bucket(&old)), ..OwnStore::default() };
+        let (stores, own) =
+            (open(&setting), Stores::open(&setting, own, StorePolicy::asking()).unwrap());
+        let (store, stays) = (stores.store(), own.store());
+        let there =
+            |folder: &tempfile::TempDir, name: &str| folder.path().join("vol").join(name).exists();
+        crate::uring::block_on(async {
+            put(&store, "a").await.unwrap();
+            setting.set("TrashDays", 7);
+            assert!(!stores.follow(&setting).unwrap(), "that is nothing to the store");
+            setting.set("Bucket", bucket(&new));
+            assert!(stores.follow(&setting).unwrap());
+            assert!(!stores.follow(&setting).unwrap(), "once");
+            put(&store, "b").await.unwrap();
+            assert!(there(&old, "a") && there(&new, "b") && !there(&old, "b"));
+            own.follow(&setting).unwrap();
+            put(&stays, "c").await.unwrap();
+            assert!(there(&old, "c"), "a mount with a bucket of its own stays there");
+            let mut unknown = setting.clone();
+            unknown.set("Storage", "ceph");
+            let told = stores.follow(&unknown).unwrap_err();
+            assert!(told.text.contains("ceph"), "{told}");
+            put(&store, "d").await.unwrap();
+            assert!(there(&new, "d"), "it stays where it was");
+            assert!(!stores.follow(&setting).unwrap());
+        });
+    }
+
+    #[test]
+    fn other_keys_and_tiers_are_taken_too() {
+        let mut setting = of("minio", "http://127.0.0.1:1/b");
+        setting.set_text("AccessKey", "AK");
+        setting.set_secret(SecretKey::Secret, "old").unwrap();
+        let stores = open(&setting);
+        let tiers = stores.tiers();
+        assert!(!tiers.differ());
+        setting.set_secret(SecretKey::Secret, "new").unwrap();
+        assert!(stores.follow(&setting).unwrap());
+        setting.set_secret(SecretKey::SessionToken, "token").unwrap();
+        assert!(stores.follow(&setting).unwrap());
+        let cold = serde_json::json!({"1": {"ID": 1, "StorageClass": "GLACIER_IR", "Tag": ""}});
+        setting.set("Tiers", cold);
+        assert!(stores.follow(&setting).unwrap());
+        assert!(tiers.differ() && !Rc::ptr_eq(&tiers.tier(1), &tiers.base()));
     }
 }

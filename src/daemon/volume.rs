@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::engine::Engines;
 use super::failure::Failure;
 use super::format::{FormatPlan, make};
-use super::store::{Place, StorePolicy, Stores, folder_bucket};
+use super::store::{OwnStore, StorePolicy, Stores};
 use crate::config::{MetaUrl, Setting};
 use crate::meta::{Meta, MetaError, MetaShared, NewNode, Rules, Session, Who};
 use crate::stage::Compression;
@@ -26,17 +26,6 @@ pub struct Volume {
     pub engines: Engines,
     /// Its description.
     pub setting: Setting,
-}
-
-/// What one mount says otherwise than the volume.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Overrides<'a> {
-    /// Kind of store (`--storage`).
-    pub storage: Option<&'a str>,
-    /// Bucket or folder (`--bucket`).
-    pub bucket: Option<&'a str>,
-    /// Class of storage for new objects (`--storage-class`).
-    pub storage_class: Option<&'a str>,
 }
 
 /// How full a volume is, in the words of the real client's `status`.
@@ -99,25 +88,12 @@ impl Volume {
         Ok(Self { setting: Setting::parse(&text)?, url, engines })
     }
 
-    /// Doors to its objects; what `here` says goes before the volume's own.
+    /// Doors to its objects; what `own` says goes before the volume's own.
     ///
     /// # Errors
     /// When the kind of store is not served, or its secrets cannot be read.
-    pub fn stores(&self, here: &Overrides<'_>, policy: StorePolicy) -> Result<Stores, Failure> {
-        let mut place = Place::of(&self.setting)?;
-        if let Some(storage) = here.storage {
-            place.storage = storage.to_ascii_lowercase();
-        }
-        if let Some(bucket) = here.bucket {
-            place.bucket = match place.storage.as_str() {
-                "file" => folder_bucket(bucket)?,
-                _ => bucket.to_owned(),
-            };
-        }
-        if let Some(class) = here.storage_class {
-            place.storage_class = class.to_owned();
-        }
-        let stores = Stores::open(&place, policy)?;
+    pub fn stores(&self, own: OwnStore, policy: StorePolicy) -> Result<Stores, Failure> {
+        let stores = Stores::open(&self.setting, own, policy)?;
         stores.obey_rates(self.setting.rates_mbps());
         Ok(stores)
     }

@@ -198,9 +198,13 @@ impl Data {
         }
     }
 
+    fn may_compact(&self) -> bool {
+        self.shared.config.compacts && self.slices.takes_changes()
+    }
+
     /// Compact a chunk in the background, unless that is going on or enough is.
     pub(super) fn compact_soon(self: &Rc<Self>, file: &Arc<File>, chunk: u32) {
-        if !self.shared.config.compacts {
+        if !self.may_compact() {
             return;
         }
         let Ok(running) = begin(&self.shared, file.ino, chunk) else { return };
@@ -213,7 +217,7 @@ impl Data {
 
     /// Before more is appended: a list that has got too long is made shorter first.
     pub(super) async fn compact_if_full(self: &Rc<Self>, file: &Arc<File>, chunk: u32) {
-        if !self.shared.config.compacts {
+        if !self.may_compact() {
             return;
         }
         while file.with(|extents| extents.weight(chunk).is_full()) {
@@ -297,6 +301,10 @@ impl Data {
         else {
             return Ok(Looked::InVain);
         };
+        if !self.slices.takes_changes() {
+            self.remove_later(stored);
+            return Ok(Looked::InVain);
+        }
         let (seen, gain) = (compaction.seen_count(), compaction.gain());
         // After an unclear error the new slice may be listed: its objects stay.
         let Some(unused) = self.slices.compact(file.ino, chunk, compaction, id).await? else {

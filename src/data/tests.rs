@@ -40,6 +40,10 @@ fn attr() -> Attr {
 }
 
 impl Slices for Table {
+    fn takes_changes(&self) -> bool {
+        true
+    }
+
     fn next_slice_id(&self) -> Local<'_, Result<SliceId, MetaError>> {
         self.next_id.set(self.next_id.get() + 1);
         Box::pin(async { Ok(self.next_id.get()) })

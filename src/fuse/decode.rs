@@ -43,6 +43,11 @@ pub fn fixed_bytes(code: u32) -> usize {
     }
 }
 
+/// What a setattr sets when the kernel flushes the times of what it had collected: mtime and ctime; it may
+/// name a handle.
+const TIMES_OF_WRITES: u32 = 1 << 5 | 1 << 10;
+const HANDLE: u32 = 1 << 6;
+
 /// A request from its three parts; `fixed` may be longer than the opcode needs. `keep` makes of
 /// `rest` what a request may take along; only written data is.
 ///
@@ -195,6 +200,7 @@ fn set_attr(mut fixed: Fields<'_>) -> Result<SetAttr, i32> {
         mtime: time(5, 8, mtime, mtime_nsec),
         handle: has(6).then_some(handle),
         kill_priv: has(11),
+        cached: valid & !HANDLE == TIMES_OF_WRITES,
     })
 }
 
@@ -209,7 +215,8 @@ fn write(
     if rest.len() != len_bytes as usize {
         return Err(libc::EINVAL);
     }
-    Ok(Op::Write { ino, handle, offset, data: keep(), flags, kill_priv: write_flags & 4 != 0 })
+    let (cached, kill_priv) = (write_flags & 1 != 0, write_flags & 4 != 0);
+    Ok(Op::Write { ino, handle, offset, data: keep(), flags, kill_priv, cached })
 }
 
 fn file(code: u32, ino: Ino, mut fixed: Fields<'_>) -> Result<Op, i32> {

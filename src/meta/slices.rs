@@ -38,6 +38,9 @@ pub struct NewSlices {
 
 /// The door.
 pub trait Slices {
+    /// Whether changes that nobody asked for may be made now.
+    fn takes_changes(&self) -> bool;
+
     /// A slice id nobody else has, from a reserved range.
     fn next_slice_id(&self) -> Local<'_, Result<SliceId, MetaError>>;
 

@@ -54,6 +54,8 @@ pub struct SetAttr {
     pub handle: Option<u64>,
     /// Kernel asks to clear suid and sgid with this change (KILLPRIV_V2).
     pub kill_priv: bool,
+    /// Only the times of what was written before, which the kernel had collected.
+    pub cached: bool,
 }
 
 /// A byte range lock as fcntl(2) has it; `end` is inclusive.
@@ -79,8 +81,10 @@ impl Op {
             }
             // Flags are read without.
             Self::Ioctl { data, .. } => !data.is_empty(),
-            Self::Setattr { .. }
-            | Self::Symlink { .. }
+            // What the kernel had collected was taken when it was written.
+            Self::Write { cached, .. } => !cached,
+            Self::Setattr { set, .. } => !set.cached,
+            Self::Symlink { .. }
             | Self::Mknod { .. }
             | Self::Mkdir { .. }
             | Self::Unlink { .. }
@@ -89,7 +93,6 @@ impl Op {
             | Self::Link { .. }
             | Self::Create { .. }
             | Self::Tmpfile { .. }
-            | Self::Write { .. }
             | Self::Setxattr { .. }
             | Self::Removexattr { .. }
             | Self::Fallocate { .. }
@@ -191,6 +194,7 @@ pub enum Op {
         data: Payload,
         flags: u32,
         kill_priv: bool,
+        cached: bool,
     },
     Flush {
         ino: Ino,

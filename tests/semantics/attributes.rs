@@ -88,6 +88,7 @@ fn a_write_by_another_user_clears_set_user_id() {
             data: Payload(Box::new(b"x".to_vec())),
             flags: 0,
             kill_priv,
+            cached: false,
         };
         m.ask(write(false)).await;
         assert_eq!(m.attr(ino).await.mode, 0o6775);

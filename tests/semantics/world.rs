@@ -334,7 +334,7 @@ impl Mount {
 
     pub fn write_op(ino: Ino, handle: u64, offset: u64, bytes: &[u8]) -> Op {
         let data = Payload(Box::new(bytes.to_vec()));
-        Op::Write { ino, handle, offset, data, flags: 0, kill_priv: false }
+        Op::Write { ino, handle, offset, data, flags: 0, kill_priv: false, cached: false }
     }
 
     pub async fn write(&self, ino: Ino, handle: u64, offset: u64, bytes: &[u8]) {

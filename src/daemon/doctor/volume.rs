@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Finding;
 use crate::config::MetaUrl;
 use crate::daemon::volume::Volume;
-use crate::daemon::{Failure, Overrides, StorePolicy, check_storage};
+use crate::daemon::{Failure, OwnStore, StorePolicy, check_storage};
 use crate::meta::Description;
 use crate::meta::redis::command_to_ask;
 use crate::object::PASSPHRASE;
@@ -78,7 +78,7 @@ fn persistence(volume: &Volume) -> Vec<Finding> {
 fn objects(volume: &Volume) -> Finding {
     let what = "objects";
     let began = Instant::now();
-    let stores = volume.stores(&Overrides::default(), StorePolicy::asking());
+    let stores = volume.stores(OwnStore::default(), StorePolicy::asking());
     match stores.and_then(|stores| check_storage(&stores)) {
         Ok(()) => {
             let taken_ms = began.elapsed().as_secs_f64() * 1e3;

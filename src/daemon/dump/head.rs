@@ -6,9 +6,9 @@ use std::io::Write;
 use foldhash::fast::RandomState;
 use serde_json::json;
 
-use super::{DumpError, form, pause};
+use super::{DumpError, check_count, form, pause};
 use crate::config::Setting;
-use crate::limits::CHECK_PAGE;
+use crate::limits::{CHECK_PAGE, DUMP_ROWS_MAX};
 use crate::meta::{Counter, Engine, EngineError, Holder, Key, Quota, Row, Table, Value};
 use crate::types::Ino;
 
@@ -58,15 +58,17 @@ async fn counters(engine: &dyn Engine) -> Result<serde_json::Value, DumpError> {
     Ok(counters)
 }
 
-/// All rows of a table; one may come twice.
+/// All rows of a table, of which what is taken is in memory; one may come twice.
 async fn each_row(
     engine: &dyn Engine,
     table: Table,
     mut take: impl FnMut(Row) -> Result<(), DumpError>,
 ) -> Result<(), DumpError> {
-    let mut from = 0;
+    let (mut from, mut count) = (0, 0);
     loop {
         let page = engine.scan(table, from, CHECK_PAGE).await?;
+        count += page.rows.len();
+        check_count(count, DUMP_ROWS_MAX, || format!("rows of the table {table:?}"))?;
         for row in page.rows {
             if let Row::Damaged { key, reason } = row {
                 return Err(EngineError::Corrupt { key, reason }.into());

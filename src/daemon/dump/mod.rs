@@ -29,6 +29,14 @@ pub enum DumpError {
     /// The text could not be written.
     #[error("the dump cannot be written: {0}")]
     Output(#[from] io::Error),
+    /// More than may be in memory at a time.
+    #[error("{what} are more than {max}, too many for a backup by a mount; use `juicefs dump`")]
+    TooMany {
+        /// What there are so many of.
+        what: String,
+        /// How many there may be.
+        max: usize,
+    },
     /// The volume is not whole.
     #[error("{0}; look with `jfs-uring fsck`")]
     Damaged(String),
@@ -53,6 +61,11 @@ pub async fn dump<W: Write>(
     }
     out.write_all(b"\n}\n")?;
     Ok(names)
+}
+
+/// Whether so many may be in memory.
+fn check_count(count: usize, max: usize, what: impl FnOnce() -> String) -> Result<(), DumpError> {
+    if count > max { Err(DumpError::TooMany { what: what(), max }) } else { Ok(()) }
 }
 
 /// Let others have the core.

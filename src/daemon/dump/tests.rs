@@ -110,7 +110,7 @@ fn the_secrets_of_the_store_stay_out_and_all_else_is_there() {
 
 #[test]
 fn files_have_all_their_chunks_and_names_their_bytes() {
-    let end = 3 * u64::from(crate::limits::DUMP_CHUNKS);
+    let end = 3 * crate::limits::DUMP_CHUNKS as u64;
     block_on(async {
         let engine = volume().await;
         let record = |id| SliceRecord { pos: 0, id, size: 8, off: 0, len: 8 };
@@ -142,6 +142,34 @@ fn files_have_all_their_chunks_and_names_their_bytes() {
 }
 
 #[test]
+fn a_file_of_holes_costs_what_it_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = SqliteFile::open(&folder.path().join("meta.db"), true).unwrap();
+    let server = TestServer::start(&[]);
+    for engine in [MemBase::new().engine(), file.engine(), server.engine()] {
+        let end = 1 << 31;
+        let began = std::time::Instant::now();
+        block_on(async {
+            let root = vec![(Ino::ROOT, node(FileType::Dir, 4096))];
+            engine.store_setting(SETTING.into(), root).await.unwrap();
+            let record = SliceRecord { pos: 0, id: 5, size: 8, off: 0, len: 8 };
+            let large = node(FileType::File, end * CHUNK_BYTES);
+            let mut changes: Vec<_> = put(Ino::ROOT, b"large", Ino(2), large).into();
+            changes.extend(
+                [1, 7_000_000, end as u32 - 1]
+                    .map(|index| Mutation::PushSlices(Ino(2), index, vec![record])),
+            );
+            change(&*engine, changes).await;
+            let (text, _) = dumped(&*engine, true).await;
+            let chunks = text["FSTree"]["entries"]["large"]["chunks"].as_array().unwrap().clone();
+            let seen: Vec<_> = chunks.iter().map(|chunk| &chunk["index"]).collect();
+            assert_eq!(json!(seen), json!([1, 7_000_000, end - 1]));
+        });
+        assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
+    }
+}
+
+#[test]
 fn trees_may_be_wide_and_deep() {
     const DEEP: u64 = 3000;
     let wide = 3 * DUMP_BATCH as u64 + 1;
@@ -164,6 +192,80 @@ fn trees_may_be_wide_and_deep() {
         assert_eq!(text.matches("\"d\":{").count() as u64, DEEP);
         assert_eq!(text.matches("\"type\":\"fifo\"").count() as u64, wide);
         assert_eq!(text.matches('{').count(), text.matches('}').count());
+    });
+}
+
+/// Text that is written, and what happens when the name of a directory is.
+struct MovedWhen<'a> {
+    text: Vec<u8>,
+    name: &'static str,
+    then: Option<Box<dyn FnOnce() + 'a>>,
+}
+
+impl Write for MovedWhen<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.text.extend_from_slice(bytes);
+        if String::from_utf8_lossy(&self.text).contains(self.name)
+            && let Some(then) = self.then.take()
+        {
+            then();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_directory_that_moves_meanwhile_is_no_damage() {
+    block_on(async {
+        let engine = volume().await;
+        let dir = || node(FileType::Dir, 4096);
+        let mut changes: Vec<_> = put(Ino::ROOT, b"a", Ino(2), dir()).into();
+        changes.extend(put(Ino(2), b"b", Ino(3), dir()));
+        changes.extend(put(Ino(3), b"file", Ino(4), node(FileType::Fifo, 0)));
+        change(&*engine, changes).await;
+        // b moves up to the root and a below it, when b is known to be in a and is not listed yet.
+        let moves = || {
+            let entry =
+                |dir, name: &[u8], ino| Mutation::PutEntry(dir, name.into(), FileType::Dir, ino);
+            let mutations = vec![
+                Mutation::DelEntry(Ino(2), b"b"[..].into()),
+                entry(Ino::ROOT, b"b", Ino(3)),
+                Mutation::DelEntry(Ino::ROOT, b"a"[..].into()),
+                entry(Ino(3), b"a", Ino(2)),
+            ];
+            let moved = change(&*engine, mutations);
+            futures_util::FutureExt::now_or_never(moved).expect("memory answers at once");
+        };
+        let mut out = MovedWhen { text: Vec::new(), name: "\"b\":{", then: Some(Box::new(moves)) };
+        assert_eq!(dump(&*engine, true, &mut out).await.unwrap(), 3);
+        let text: Value = serde_json::from_slice(&out.text).expect("it is JSON");
+        let inside = &text["FSTree"]["entries"]["a"]["entries"]["b"]["entries"];
+        assert_eq!(inside.as_object().unwrap().keys().collect::<Vec<_>>(), ["file"]);
+    });
+}
+
+#[test]
+fn what_would_not_fit_into_memory_is_left_to_others() {
+    check_count(5, 5, || unreachable!("so many may be")).unwrap();
+    let told = check_count(6, 5, || "names of directory 7".into()).unwrap_err().to_string();
+    assert_eq!(
+        told,
+        "names of directory 7 are more than 5, too many for a backup by a mount; use `juicefs dump`"
+    );
+}
+
+#[test]
+fn a_rule_that_is_missing_ends_with_a_word() {
+    block_on(async {
+        let engine = volume().await;
+        let listed = Attr { access_acl: 9, ..node(FileType::Fifo, 0) };
+        change(&*engine, put(Ino::ROOT, b"x", Ino(5), listed).into()).await;
+        let told = dump(&*engine, true, &mut Vec::new()).await.unwrap_err().to_string();
+        assert!(told.contains("rule 9") && told.contains("inode 5"), "{told}");
     });
 }
 

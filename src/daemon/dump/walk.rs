@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::vec;
 
-use super::{DumpError, form, pause};
-use crate::limits::{DUMP_BATCH, DUMP_CHUNKS};
+use super::{DumpError, check_count, form, pause};
+use crate::limits::{DUMP_BATCH, DUMP_CHUNKS, DUMP_NAMES_MAX};
 use crate::meta::{DirEntry, Engine, Key, Rule, Value};
 use crate::net::side;
 use crate::types::{Attr, CHUNK_BYTES, FileType, Ino, Name, SliceRecord, Time};
@@ -34,6 +34,7 @@ struct Entry {
 
 /// A directory that is being walked.
 struct Level {
+    name: Name,
     dir: Ino,
     names: vec::IntoIter<Named>,
     ready: VecDeque<Entry>,
@@ -77,7 +78,7 @@ struct Walk<'a, W> {
 impl<W: Write> Walk<'_, W> {
     async fn tree(&mut self, top: Entry) -> Result<(), DumpError> {
         self.out.write_all(b",")?;
-        let mut levels = vec![self.open(top).await?];
+        let mut levels = vec![self.open(top, 0).await?];
         while let Some(level) = levels.last_mut() {
             if level.ready.is_empty() && level.names.len() > 0 {
                 let batch = level.names.by_ref().take(DUMP_BATCH).collect();
@@ -89,32 +90,59 @@ impl<W: Write> Walk<'_, W> {
                 levels.pop();
                 continue;
             };
+            let is_dir = entry.attr.kind == FileType::Dir;
+            if is_dir && let Some(above) = levels.iter().position(|level| level.dir == entry.ino) {
+                // One that has moved below what is being walked has been written already.
+                self.check_moved(&levels[above..], &entry).await?;
+                continue;
+            }
+            let level = levels.last_mut().expect("the name is one of its");
             if std::mem::replace(&mut level.written, true) {
                 self.out.write_all(b",")?;
             }
             self.names += 1;
-            if entry.attr.kind != FileType::Dir {
+            if is_dir {
+                let held = levels.iter().map(|level| level.names.len()).sum();
+                levels.push(self.open(entry, held).await?);
+            } else {
                 self.leaf(&entry).await?;
-                continue;
             }
-            if levels.iter().any(|level| level.dir == entry.ino) {
-                return Err(DumpError::Damaged(format!("directory {} is below itself", entry.ino)));
-            }
-            levels.push(self.open(entry).await?);
         }
         Ok(())
     }
 
-    /// Begin a directory.
-    async fn open(&mut self, entry: Entry) -> Result<Level, DumpError> {
+    /// A directory is found again below itself: whether any of the names that lead there leads elsewhere by now.
+    async fn check_moved(&self, path: &[Level], entry: &Entry) -> Result<(), DumpError> {
+        let below = path.iter().skip(1).map(|level| (&level.name, level.dir));
+        let steps: Vec<_> = below.chain([(&entry.name, entry.ino)]).collect();
+        let keys = path
+            .iter()
+            .zip(&steps)
+            .map(|(level, (name, _))| Key::Entry(level.dir, (*name).clone()));
+        let found = self.engine.fetch(&keys.collect::<Vec<_>>()).await?;
+        let leads = |(value, (_, ino)): (&Value, &(&Name, Ino))| matches!(value, Value::Entry(Some((_, to))) if to == ino);
+        if found.iter().zip(&steps).all(leads) {
+            return Err(DumpError::Damaged(format!("directory {} is below itself", entry.ino)));
+        }
+        Ok(())
+    }
+
+    /// Begin a directory, while so many names of others are in memory.
+    async fn open(&mut self, entry: Entry, held: usize) -> Result<Level, DumpError> {
         self.begin(&entry)?;
         self.out.write_all(b",\"entries\":{")?;
+        let found = self.engine.fetch(&[Key::DirLen(entry.ino)]).await?.pop();
+        let Some(Value::DirLen(count)) = found else { unreachable!("a length was asked for") };
+        let all = held.saturating_add(usize::try_from(count).unwrap_or(usize::MAX));
+        let what = || format!("names of directory {} and those above it", entry.ino);
+        check_count(all, DUMP_NAMES_MAX, what)?;
         let listed = self.engine.list(entry.ino, false).await?;
         // A directory of many names would hold up the core.
         let bytes = listed.len() * size_of::<DirEntry>();
         let names = side::run_sized(bytes, move || in_order(listed)).await;
         pause().await;
         Ok(Level {
+            name: entry.name,
             dir: entry.ino,
             names: names.into_iter(),
             ready: VecDeque::new(),
@@ -150,9 +178,8 @@ impl<W: Write> Walk<'_, W> {
                 separator = ",\n";
             }
             let end = entry.attr.length.div_ceil(CHUNK_BYTES) as u32;
-            for from in (1..end).step_by(DUMP_CHUNKS as usize) {
-                let to = end.min(from.saturating_add(DUMP_CHUNKS));
-                for (index, records) in self.chunks(entry.ino, from, to).await? {
+            for some in self.listed(entry.ino, end).await?.chunks(DUMP_CHUNKS) {
+                for (index, records) in self.chunks(entry.ino, some).await? {
                     write!(self.out, "{separator}{}", form::chunk(index, &records))?;
                     separator = ",\n";
                 }
@@ -163,23 +190,31 @@ impl<W: Write> Walk<'_, W> {
         Ok(self.out.write_all(end)?)
     }
 
+    /// Chunks of a file after the first that have a list. They are asked for once: most of a file of holes are
+    /// none.
+    async fn listed(&self, ino: Ino, end: u32) -> Result<Vec<u32>, DumpError> {
+        if end < 2 {
+            return Ok(Vec::new());
+        }
+        let found = self.engine.fetch(&[Key::Chunks(ino, 1, end)]).await?.pop();
+        let Some(Value::Chunks(mut indexes)) = found else { unreachable!("chunks were asked for") };
+        indexes.retain(|index| (1..end).contains(index));
+        Ok(indexes)
+    }
+
     /// The lists of some chunks of a file.
     async fn chunks(
         &self,
         ino: Ino,
-        from: u32,
-        to: u32,
+        indexes: &[u32],
     ) -> Result<Vec<(u32, Vec<SliceRecord>)>, DumpError> {
-        let found = self.engine.fetch(&[Key::Chunks(ino, from, to)]).await?.pop();
-        let Some(Value::Chunks(mut indexes)) = found else { unreachable!("chunks were asked for") };
-        indexes.retain(|index| (from..to).contains(index));
         let keys: Vec<_> = indexes.iter().map(|index| Key::Chunk(ino, *index)).collect();
         let lists = self.engine.fetch(&keys).await?.into_iter().map(|value| match value {
             Value::Chunk(records) => records,
             other => unreachable!("a chunk was asked for, not {other:?}"),
         });
         // One that is gone since has no records.
-        Ok(indexes.into_iter().zip(lists).filter(|(_, list)| !list.is_empty()).collect())
+        Ok(indexes.iter().copied().zip(lists).filter(|(_, list)| !list.is_empty()).collect())
     }
 
     /// All that belongs to some names; those that are gone by now are left out.
@@ -226,12 +261,17 @@ impl<W: Write> Walk<'_, W> {
                 }
                 _ => false,
             });
+            // Rules are never removed, and are there before who has them.
             let mut rule = |id: u32| match (id != 0).then(|| values.next()).flatten() {
-                Some(Value::Acl(rule)) => rule,
-                _ => None,
+                None => Ok(None),
+                Some(Value::Acl(Some(rule))) => Ok(Some(rule)),
+                Some(_) => Err(DumpError::Damaged(format!(
+                    "rule {id} of access control, which inode {} has, is missing",
+                    entry.ino
+                ))),
             };
-            entry.access = rule(entry.attr.access_acl);
-            entry.default = rule(entry.attr.default_acl);
+            entry.access = rule(entry.attr.access_acl)?;
+            entry.default = rule(entry.attr.default_acl)?;
         }
         Ok(())
     }

@@ -10,11 +10,14 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use super::hourly::Steady;
 use super::rotation;
 use super::{Duties, about};
 use crate::daemon::dump::{DumpError, dump};
 use crate::limits::{BACKUP_BYTES_MAX, CHECK_PAGE};
-use crate::meta::{Commit, Counter, Engine, EngineError, Expect, Key, Mutation, Outcome, Value};
+use crate::meta::{
+    Commit, Counter, Engine, EngineError, Expect, Key, Meta, Mutation, Outcome, Value,
+};
 use crate::object::{Store, StoreError};
 use crate::pages::Page;
 use crate::stdx::calendar::{parse_rfc3339, rfc3339};
@@ -70,7 +73,7 @@ pub(super) enum BackupError {
 pub fn begin(
     plan: Option<BackupPlan>,
     duties: Option<&Duties>,
-    engine: Rc<dyn Engine>,
+    meta: Rc<Meta>,
     store: impl FnOnce() -> Rc<dyn Store>,
 ) {
     let none = "this mount makes no backups of metadata";
@@ -81,27 +84,38 @@ pub fn begin(
             tracing::warn!("{none}: --no-bgjob leaves that to others");
         }
         (Some(plan), Some(_)) => {
-            uring::spawn(repeat(plan, engine, store()));
+            uring::spawn(repeat(plan, meta, store()));
         }
     }
 }
 
-async fn repeat(plan: BackupPlan, engine: Rc<dyn Engine>, store: Rc<dyn Store>) {
+async fn repeat(plan: BackupPlan, meta: Rc<Meta>, store: Rc<dyn Store>) {
     let mut chance = Chance::from_system();
+    let mut clock = Steady::seen(now().sec, monotonic_ns());
     loop {
         uring::sleep(about(plan.period / LOOKS, &mut chance)).await;
-        if let Err(error) = once(plan, &*engine, &*store).await {
-            tracing::warn!(%error, "metadata is not backed up this time");
+        let is_steady = clock.is_steady(now().sec, monotonic_ns());
+        match once(plan, &meta, &*store).await {
+            Ok(Some(_)) if !is_steady => {
+                tracing::warn!("the clock has jumped ahead: old backups of metadata stay for now");
+            }
+            Ok(Some(at_s)) => rotate(plan, &*store, at_s).await,
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "metadata is not backed up this time"),
         }
     }
 }
 
-/// Back up if it is time to and nobody else does; returns the name of the object.
-pub(super) async fn once(
+/// Back up if it is time to, nobody else does and changes are taken; returns the moment that names the object.
+async fn once(
     plan: BackupPlan,
-    engine: &dyn Engine,
+    meta: &Meta,
     store: &dyn Store,
-) -> Result<Option<String>, BackupError> {
+) -> Result<Option<i64>, BackupError> {
+    if meta.is_held() {
+        return Ok(None);
+    }
+    let engine = meta.engine();
     let (at_s, began_ns) = (now().sec, monotonic_ns());
     if !win(plan, engine, at_s).await? {
         return Ok(None);
@@ -113,10 +127,7 @@ pub(super) async fn once(
     store.put(name.clone(), body).await?;
     let seconds = (monotonic_ns() - began_ns) as f64 / 1e9;
     tracing::info!(name, names, bytes, seconds, "metadata is backed up");
-    if let Err(error) = remove_outdated(store, at_s).await {
-        tracing::warn!(%error, "old backups of metadata stay for now");
-    }
-    Ok(Some(name))
+    Ok(Some(at_s))
 }
 
 /// Whether the period is over and this client begins the next one.
@@ -147,7 +158,14 @@ async fn win(plan: BackupPlan, engine: &dyn Engine, at_s: i64) -> Result<bool, B
     Ok(matches!(engine.commit(commit).await?, Outcome::Applied(_)))
 }
 
-async fn remove_outdated(store: &dyn Store, at_s: i64) -> Result<(), StoreError> {
+/// Let go of what has had its time when there is a new one.
+async fn rotate(plan: BackupPlan, store: &dyn Store, at_s: i64) {
+    if let Err(error) = remove_outdated(plan, store, at_s).await {
+        tracing::warn!(%error, "old backups of metadata stay for now");
+    }
+}
+
+async fn remove_outdated(plan: BackupPlan, store: &dyn Store, at_s: i64) -> Result<(), StoreError> {
     let (mut after, mut names) = (String::new(), Vec::new());
     loop {
         let page = store.list(FOLDER.into(), after, CHECK_PAGE).await?;
@@ -157,7 +175,7 @@ async fn remove_outdated(store: &dyn Store, at_s: i64) -> Result<(), StoreError>
         let Some(last) = page.last() else { break };
         after = last.key.clone();
     }
-    for name in rotation::outdated(&names, at_s) {
+    for name in rotation::outdated(&names, at_s, plan.period.as_secs() as i64) {
         store.delete(format!("{FOLDER}{name}")).await?;
         tracing::info!(name, "an old backup of metadata is removed");
     }
@@ -211,6 +229,7 @@ mod tests {
 
     use super::*;
     use crate::meta::mem::MemBase;
+    use crate::meta::{MetaShared, Rules};
     use crate::object::mem;
     use crate::stdx::step;
     use crate::types::{Attr, FileType};
@@ -218,17 +237,21 @@ mod tests {
 
     const PLAN: BackupPlan = BackupPlan { period: HOUR, skip_trash: false };
 
-    async fn volume() -> Rc<dyn Engine> {
+    async fn volume() -> Rc<Meta> {
         let engine = MemBase::new().engine();
         let root = Attr::new(FileType::Dir, 0o777, now());
         let setting = "{\"Name\":\"v\",\"UUID\":\"u\"}".to_owned();
         engine.store_setting(setting, vec![(Ino::ROOT, root)]).await.unwrap();
-        engine
+        Meta::new(engine, MetaShared::new(Ino::ROOT, false, 0, Rules::default()))
     }
 
     async fn set(engine: &dyn Engine, mutation: Mutation) {
         let commit = Commit { mutations: vec![mutation], ..Commit::default() };
         engine.commit(commit).await.unwrap();
+    }
+
+    fn named(at_s: i64) -> String {
+        format!("{FOLDER}{}", rotation::name(at_s))
     }
 
     async fn backups(store: &dyn Store) -> Vec<String> {
@@ -239,22 +262,26 @@ mod tests {
     #[test]
     fn one_client_backs_up_once_a_period() {
         block_on(async {
-            let (engine, store) = (volume().await, mem::open("backup-once"));
-            let name = once(PLAN, &*engine, &store).await.unwrap().expect("none was made yet");
-            assert_eq!(once(PLAN, &*engine, &store).await.unwrap(), None);
+            let (meta, store) = (volume().await, mem::open("backup-once"));
+            meta.set_held(true);
+            assert_eq!(once(PLAN, &meta, &store).await.unwrap(), None, "it changes nothing");
+            meta.set_held(false);
+            let at_s = once(PLAN, &meta, &store).await.unwrap().expect("none was made yet");
+            let name = named(at_s);
+            assert_eq!(once(PLAN, &meta, &store).await.unwrap(), None);
             let (body, count) = store.get(name.clone(), 0, vec![0; 1 << 16]).await.unwrap();
             let mut text = String::new();
             GzDecoder::new(&body[..count]).read_to_string(&mut text).unwrap();
             assert!(text.contains("\"FSTree\":{\"attr\":{\"inode\":1,"), "{text}");
             assert!(text.contains("{\"name\":\"lastBackup\",\"value\":\"20"), "{text}");
             step::set_ahead_s(3599);
-            assert_eq!(once(PLAN, &*engine, &store).await.unwrap(), None);
+            assert_eq!(once(PLAN, &meta, &store).await.unwrap(), None);
             step::set_ahead_s(3601);
-            let next = once(PLAN, &*engine, &store).await.unwrap().expect("the hour is over");
-            assert_eq!(backups(&store).await, [name, next]);
+            let next = once(PLAN, &meta, &store).await.unwrap().expect("the hour is over");
+            assert_eq!(backups(&store).await, [name, named(next)]);
             // A stamp by a wrong clock holds nobody up.
             step::set_ahead_s(-7200);
-            assert!(once(PLAN, &*engine, &store).await.unwrap().is_some());
+            assert!(once(PLAN, &meta, &store).await.unwrap().is_some());
             mem::forget("backup-once");
         });
     }
@@ -262,11 +289,13 @@ mod tests {
     #[test]
     fn of_two_that_see_the_same_stamp_one_wins() {
         block_on(async {
-            let engine = volume().await;
+            let meta = volume().await;
             let at_s = now().sec;
-            let (one, other) =
-                futures_util::future::join(win(PLAN, &*engine, at_s), win(PLAN, &*engine, at_s))
-                    .await;
+            let (one, other) = futures_util::future::join(
+                win(PLAN, meta.engine(), at_s),
+                win(PLAN, meta.engine(), at_s),
+            )
+            .await;
             assert_eq!(usize::from(one.unwrap()) + usize::from(other.unwrap()), 1);
         });
     }
@@ -274,17 +303,17 @@ mod tests {
     #[test]
     fn there_is_none_where_it_would_be_too_much_or_the_stamp_is_odd() {
         block_on(async {
-            let (engine, store) = (volume().await, mem::open("backup-none"));
+            let (meta, store) = (volume().await, mem::open("backup-none"));
             let told = async |period| {
                 let plan = BackupPlan { period, ..PLAN };
-                once(plan, &*engine, &store).await.map_err(|error| error.to_string())
+                once(plan, &meta, &store).await.map_err(|error| error.to_string())
             };
-            set(&*engine, Mutation::Add(Counter::TotalInodes, HOURLY_INODES_MAX + 1)).await;
+            set(meta.engine(), Mutation::Add(Counter::TotalInodes, HOURLY_INODES_MAX + 1)).await;
             let many = told(HOUR).await.unwrap_err();
             assert!(many.contains("1000001 inodes") && many.contains("--backup-meta"), "{many}");
             assert!(told(HOUR * 2).await.unwrap().is_some(), "as long as they are not each hour");
             let odd = b"yesterday"[..].into();
-            set(&*engine, Mutation::PutXattr(Ino::ROOT, STAMP.into(), odd)).await;
+            set(meta.engine(), Mutation::PutXattr(Ino::ROOT, STAMP.into(), odd)).await;
             let odd = told(HOUR * 2).await.unwrap_err();
             assert!(odd.contains("lastBackup") && odd.contains("yesterday"), "{odd}");
             mem::forget("backup-none");
@@ -294,14 +323,25 @@ mod tests {
     #[test]
     fn old_ones_go_and_what_others_put_there_stays() {
         block_on(async {
-            let (engine, store) = (volume().await, mem::open("backup-old"));
+            let (meta, store) = (volume().await, mem::open("backup-old"));
             let old = ["dump-2001-01-01-000000.json.gz", "note", "dump-2001-01-01.json"];
+            let put = async |name: String| {
+                store.put(name, vec![Page::from_vec(vec![1])]).await.unwrap();
+            };
             for name in old {
-                store.put(format!("{FOLDER}{name}"), vec![Page::from_vec(vec![1])]).await.unwrap();
+                put(format!("{FOLDER}{name}")).await;
             }
-            let name = once(PLAN, &*engine, &store).await.unwrap().expect("none was made yet");
-            let left = backups(&store).await;
-            assert_eq!(left, [format!("{FOLDER}{}", old[2]), name, format!("{FOLDER}note")]);
+            let at_s = once(PLAN, &meta, &store).await.unwrap().expect("none was made yet");
+            rotate(PLAN, &store, at_s).await;
+            assert_eq!(backups(&store).await.len(), 4, "who was away for long lets nothing go");
+            let mut kept: Vec<_> = (0..16).rev().map(|hour| named(at_s - hour * 3600)).collect();
+            for name in &kept[..15] {
+                put(name.clone()).await;
+            }
+            rotate(PLAN, &store, at_s).await;
+            kept.insert(0, format!("{FOLDER}{}", old[2]));
+            kept.push(format!("{FOLDER}note"));
+            assert_eq!(backups(&store).await, kept);
             mem::forget("backup-old");
         });
     }

@@ -112,15 +112,21 @@ pub(super) async fn repeat(floors: Floors, job: Job) {
     }
 }
 
+/// Whether a turn is over, or no changes are to be made any more.
+fn is_over(turn: Turn, meta: &Meta) -> bool {
+    turn.is_over() || meta.is_held()
+}
+
 /// Remove data of files that were deleted an hour ago and whose client did not come to it.
 pub(super) async fn queued_files(meta: &Meta, data: &Rc<Data>, turn: Turn) -> Result<(), Obstacle> {
-    loop {
+    while !is_over(turn, meta) {
         let queued = meta.queued_files(now().sec - QUEUE_AGE_S, BATCH).await?;
         let count = queued.len();
-        if !remove_data(data, queued).await || count < BATCH || turn.is_over() {
-            return Ok(());
+        if !remove_data(data, queued).await || count < BATCH {
+            break;
         }
     }
+    Ok(())
 }
 
 /// Remove slices that lost their last reference and stayed.
@@ -130,7 +136,7 @@ pub(super) async fn unused_slices(
     turn: Turn,
 ) -> Result<(), Obstacle> {
     let (mut from, mut count) = (Some(0), 0);
-    while let Some(at) = from.filter(|_| !turn.is_over()) {
+    while let Some(at) = from.filter(|_| !is_over(turn, meta)) {
         let page = meta.unused_slices(at, BATCH).await?;
         count += data.delete_slices(page.slices).await?;
         from = page.next;
@@ -158,7 +164,7 @@ pub(super) async fn expired_names(
     turn: Turn,
 ) -> Result<(), Obstacle> {
     let edge_s = now().sec.saturating_sub(kept_s).saturating_sub(TRASH_GRACE_S);
-    let count = floors.vfs.expire_trash(edge_s, &|| turn.is_over()).await;
+    let count = floors.vfs.expire_trash(edge_s, &|| is_over(turn, &floors.meta)).await;
     let count = count.map_err(|_| Obstacle::Trash)?;
     if count > 0 {
         tracing::info!(count, "removed from the trash for good");
@@ -173,7 +179,7 @@ pub(super) async fn replaced_slices(
     kept_s: i64,
     turn: Turn,
 ) -> Result<(), Obstacle> {
-    while !turn.is_over() {
+    while !is_over(turn, meta) {
         let before_s = now().sec.saturating_sub(kept_s);
         let released = meta.release_delayed(before_s, BATCH).await?;
         data.delete_slices(released.unused).await?;

@@ -25,6 +25,9 @@ pub(super) type Overdue = HashMap<u64, i64>;
 pub(super) async fn watch(floors: Floors, heartbeat: Duration) {
     loop {
         uring::sleep(heartbeat).await;
+        if floors.meta.is_held() {
+            continue;
+        }
         let won = floors.meta.win_job("lastCleanupSessions", due_s(heartbeat)).await;
         let ended = match won {
             Ok(true) => turn(&floors, heartbeat).await,
@@ -55,8 +58,8 @@ pub(super) async fn overdue(meta: &Meta) -> Result<Overdue, MetaError> {
     Ok(found.map(|session| (session.sid, session.expire)).collect())
 }
 
-/// End sessions that have said nothing since they were suspected, until the turn is over; how many
-/// came to their end.
+/// End sessions that have said nothing since they were suspected, until the turn is over or no changes are to
+/// be made any more; how many came to their end.
 pub(super) async fn end_dead(
     meta: &Meta,
     data: &Rc<Data>,
@@ -67,6 +70,9 @@ pub(super) async fn end_dead(
     let dead = meta.sessions().await?.into_iter().filter(silent);
     let mut ended = 0;
     for session in dead {
+        if meta.is_held() {
+            break;
+        }
         tracing::info!(sid = session.sid, "ending the session of a client that is gone");
         match meta.close_session(session.sid).await {
             Ok(gone) => {

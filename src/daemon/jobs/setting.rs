@@ -1,9 +1,9 @@
 //! What of the volume's setting is obeyed anew while it is mounted.
 //!
 //! Owns which keys these are: the limits of the volume, whose quotas hold, the days of its trash, rates
-//! of bytes; and what a mount does that may not go on as it began: on another volume it ends at once,
-//! and where a change would be written as this client cannot, it takes none any more. All other keys are
-//! those of the mount's beginning.
+//! of bytes, where objects are and by which keys; and what a mount does that may not go on as it began: on
+//! another volume it ends at once, and where a change would be written as this client cannot, or its bytes
+//! where others do not look for them, it takes none any more. All other keys are those of the mount's beginning.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -28,7 +28,7 @@ pub struct Mounted {
     pub uuid: String,
     /// Whether it takes changes.
     pub read_only: bool,
-    /// Whose rates follow the setting.
+    /// Whose place and rates follow the setting.
     pub stores: Stores,
     /// What was told last of a setting that it cannot follow.
     told: RefCell<String>,
@@ -80,8 +80,13 @@ pub(super) async fn look(meta: &Meta, mounted: &Mounted) -> Result<(), Obstacle>
             mounted.uuid
         )));
     }
-    match setting.check(mounted.read_only) {
-        Ok(()) => {
+    let moved = mounted.stores.follow(&setting);
+    if let Ok(true) = moved {
+        let place = mounted.stores.store().describe();
+        tracing::info!(place, "the setting was changed: objects are asked for there from now on");
+    }
+    match (setting.check(mounted.read_only), moved) {
+        (Ok(()), Ok(_)) => {
             mounted.tell(String::new());
             if meta.set_held(false) {
                 tracing::info!(
@@ -89,20 +94,28 @@ pub(super) async fn look(meta: &Meta, mounted: &Mounted) -> Result<(), Obstacle>
                 );
             }
         }
-        Err(refusal @ Refusal::MetaVersion(_)) => return Err(Obstacle::Gone(refusal.to_string())),
-        Err(refusal @ Refusal::OnlyReadable(_)) => {
-            meta.set_held(true);
-            mounted.tell(format!(
-                "the setting was changed: {refusal}; until then changes end with EROFS, and only what \
-                 was written before is still stored"
-            ));
+        (Err(refusal @ Refusal::MetaVersion(_)), _) => {
+            return Err(Obstacle::Gone(refusal.to_string()));
+        }
+        (Err(refusal @ Refusal::OnlyReadable(_)), _) => hold(meta, mounted, &refusal.to_string()),
+        (_, Err(failure)) => {
+            hold(meta, mounted, &format!("its objects are elsewhere: {}", failure.text));
         }
         // Who is mounted stays, as with the real client; who comes anew is refused.
-        Err(refusal) => mounted.tell(format!("the setting was changed: {refusal}")),
+        (Err(refusal), _) => mounted.tell(format!("the setting was changed: {refusal}")),
     }
     apply(meta, &setting);
     mounted.stores.obey_rates(setting.rates_mbps());
     Ok(())
+}
+
+/// Take no more changes, and tell why.
+fn hold(meta: &Meta, mounted: &Mounted, why: &str) {
+    meta.set_held(true);
+    mounted.tell(format!(
+        "the setting was changed: {why}; until then changes end with EROFS, and only what was written \
+         before is still stored"
+    ));
 }
 
 /// Read the setting and obey its limits, quotas and days; it may have been changed since.

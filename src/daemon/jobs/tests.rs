@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::*;
 use crate::config::Setting;
+use crate::daemon::{OwnStore, StorePolicy, Stores};
 use crate::data::{DataConfig, DataShared};
 use crate::meta::redis::tests::server::TestServer;
 use crate::meta::sqlite::SqliteFile;
@@ -268,6 +269,39 @@ fn what_other_clients_left_is_removed() {
 }
 
 #[test]
+fn a_mount_that_takes_no_changes_does_no_job_to_its_end() {
+    let world = World::load("sustained");
+    block_on(async {
+        let floors = world.mount().await;
+        let queue = Mutation::QueueFile(Ino(5001), 3, now().sec - 7200);
+        let unused = Mutation::AddSliceRef(9003, 3, -1);
+        let aside = crate::meta::Delayed { by: 9100, at: 1000, slices: vec![(9006, 3)] };
+        let mutations = vec![queue, unused, Mutation::PutDelayed(aside)];
+        let commit = Commit { mutations, ..Commit::default() };
+        floors.meta.engine().commit(commit).await.unwrap();
+        let all = || {
+            let parts = ["KEYS *", "ZRANGE delfiles 0 -1", "HGETALL sliceRef", "HGETALL delSlices"];
+            parts.map(|command| world.server.text(command))
+        };
+        let before = all();
+        floors.meta.set_held(true);
+        assert_eq!(end(&floors, long()).await, 0, "the dead session stays");
+        hourly::queued_files(&floors.meta, &floors.data, long()).await.unwrap();
+        hourly::unused_slices(&floors.meta, &floors.data, long()).await.unwrap();
+        hourly::replaced_slices(&floors.meta, &floors.data, 0, long()).await.unwrap();
+        hourly::expired_names(&floors, 0, long()).await.unwrap();
+        assert_eq!(all(), before);
+        floors.meta.set_held(false);
+        assert_eq!(end(&floors, long()).await, 1);
+        hourly::queued_files(&floors.meta, &floors.data, long()).await.unwrap();
+        hourly::unused_slices(&floors.meta, &floors.data, long()).await.unwrap();
+        hourly::replaced_slices(&floors.meta, &floors.data, 0, long()).await.unwrap();
+        assert_ne!(all(), before);
+        assert_eq!(world.server.text("HLEN delSlices"), "0");
+    });
+}
+
+#[test]
 fn a_turn_has_an_end_and_begins_at_no_common_time() {
     assert!(Turn::lasting(Duration::ZERO).is_over());
     assert!(!long().is_over());
@@ -467,10 +501,11 @@ fn a_mount_follows_its_setting_or_goes_no_further() {
         let other = Rc::clone(&engine);
         let meta = Meta::new(engine, MetaShared::new(Ino::ROOT, false, 0, Rules::default()));
         let mut setting = Setting::new("vol", "uuid-1", "file", "/b/");
-        let place = crate::daemon::store::Place::of(&setting).unwrap();
-        let stores =
-            || crate::daemon::Stores::open(&place, crate::daemon::StorePolicy::asking()).unwrap();
-        let mounted = |read_only| Mounted::new("uuid-1", read_only, stores());
+        let mounted = |read_only| {
+            let (own, policy) = (OwnStore::default(), StorePolicy::asking());
+            let stores = Stores::open(&setting, own, policy).unwrap();
+            Mounted::new("uuid-1", read_only, stores)
+        };
         let (writes, reads) = (mounted(false), mounted(true));
         block_on(async {
             let root = Attr::new(FileType::Dir, 0o777, now());
@@ -494,6 +529,19 @@ fn a_mount_follows_its_setting_or_goes_no_further() {
             other.store_setting(setting.to_json(), Vec::new()).await.unwrap();
             setting::look(&meta, &writes).await.unwrap();
             assert!(!meta.is_held(), "and takes changes again");
+            setting.set("Bucket", "/elsewhere/");
+            other.store_setting(setting.to_json(), Vec::new()).await.unwrap();
+            setting::look(&meta, &writes).await.unwrap();
+            let place = writes.stores.store().describe();
+            assert!(!meta.is_held() && place.contains("/elsewhere/"), "{place}");
+            setting.set("Storage", "ceph");
+            other.store_setting(setting.to_json(), Vec::new()).await.unwrap();
+            setting::look(&meta, &writes).await.unwrap();
+            assert!(meta.is_held(), "where it cannot store nothing is written");
+            setting.set("Storage", "file");
+            other.store_setting(setting.to_json(), Vec::new()).await.unwrap();
+            setting::look(&meta, &writes).await.unwrap();
+            assert!(!meta.is_held());
             other.store_setting("no setting".into(), Vec::new()).await.unwrap();
             let odd = setting::look(&meta, &writes).await;
             assert!(matches!(odd, Err(hourly::Obstacle::Setting(_))), "{odd:?}");
@@ -531,17 +579,19 @@ fn what_is_held_takes_no_changes_and_stores_those_it_took() {
             flags: libc::O_RDWR as u32,
         };
         let Reply::Create { handle, .. } = ask(create).await else { panic!("a file is made") };
-        let write = || Op::Write {
+        let write = |cached| Op::Write {
             ino: Ino(0),
             handle,
             offset: 0,
             data: Payload(Box::new(vec![7; 100_000])),
             flags: 0,
             kill_priv: false,
+            cached,
         };
-        assert!(matches!(ask(write()).await, Reply::Written(100_000)));
+        assert!(matches!(ask(write(false)).await, Reply::Written(100_000)));
         floors.meta.set_held(true);
-        assert!(matches!(ask(write()).await, Reply::Error(libc::EROFS)));
+        assert!(matches!(ask(write(false)).await, Reply::Error(libc::EROFS)));
+        assert!(matches!(ask(write(true)).await, Reply::Written(100_000)), "it was written before");
         let mkdir = || Op::Mkdir { dir: Ino::ROOT, name: b"d"[..].into(), mode: 0o755, umask: 0 };
         assert!(matches!(ask(mkdir()).await, Reply::Error(libc::EROFS)));
         let open = |flags: i32| Op::Open { ino: Ino::ROOT, flags: flags as u32, kill_priv: false };

@@ -429,6 +429,28 @@ fn looking_is_due_by_number_or_by_bytes() {
 }
 
 #[test]
+fn a_mount_that_takes_no_changes_compacts_nothing() {
+    on_each_engine("held", 0, async |world| {
+        let mount = world.mount();
+        for byte in 0..4 {
+            mount.write(world.ino, 0, &[byte; BLOCK]).await;
+        }
+        let before = world.list(0).await;
+        mount.meta.set_held(true);
+        let file = mount.data.shared.file(world.ino);
+        mount.data.compact_soon(&file, 0);
+        assert!(mount.data.shared.compactions.state().running.is_empty(), "none begins");
+        // Held while it was copying.
+        assert_eq!(mount.data.compact(&file, 0).await, Looked::InVain);
+        assert_eq!(world.list(0).await, before);
+        mount.meta.set_held(false);
+        assert_eq!(mount.compact_all(world.ino).await, Looked::Short);
+        assert_eq!(world.list(0).await.len(), 1);
+        assert_eq!(mount.read(world.ino, BLOCK).await, [3; BLOCK]);
+    });
+}
+
+#[test]
 fn the_end_of_the_mount_lets_none_begin() {
     on_each_engine("end", 0, async |world| {
         let (mount, mut chance) = (world.mount(), Chance::seeded(8));

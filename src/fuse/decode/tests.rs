@@ -49,11 +49,16 @@ fn two_names() {
 fn written_data_stays_where_it_arrived() {
     let fixed = [longs(&[5, 4096]), words(&[4, 4]), longs(&[0]), words(&[2, 0])].concat();
     let request = decoded(&header(opcode::WRITE, 7), &fixed, b"data").unwrap();
-    let Op::Write { handle: 5, offset: 4096, data, flags: 2, kill_priv: true, .. } = request.op
+    let Op::Write {
+        handle: 5, offset: 4096, data, flags: 2, kill_priv: true, cached: false, ..
+    } = request.op
     else {
         panic!("{request:?}")
     };
     assert_eq!(&data.0[..], b"data");
+    let collected = [longs(&[5, 4096]), words(&[4, 1]), longs(&[0]), words(&[2, 0])].concat();
+    let request = decoded(&header(opcode::WRITE, 7), &collected, b"data").unwrap();
+    assert!(matches!(request.op, Op::Write { kill_priv: false, cached: true, .. }), "{request:?}");
     assert!(decoded(&header(opcode::WRITE, 7), &fixed, b"dat").is_err());
 }
 
@@ -78,6 +83,13 @@ fn attributes_to_set() {
         ..SetAttr::default()
     };
     assert_eq!(set, wanted);
+    for (valid, cached) in [(0x420, true), (0x460, true), (0x20, false), (0x421, false)] {
+        let mut flushed = fixed.clone();
+        flushed[..4].copy_from_slice(&words(&[valid]));
+        let request = decoded(&header(opcode::SETATTR, 7), &flushed, b"").unwrap();
+        let Op::Setattr { set, .. } = request.op else { panic!("{request:?}") };
+        assert_eq!(set.cached, cached, "{valid:x}");
+    }
 }
 
 #[test]

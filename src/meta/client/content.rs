@@ -151,6 +151,10 @@ fn clipped(records: &[SliceRecord], pos: u64, len: u64) -> Vec<(u64, SliceRecord
 }
 
 impl Slices for Meta {
+    fn takes_changes(&self) -> bool {
+        !self.is_held()
+    }
+
     fn next_slice_id(&self) -> Local<'_, Result<SliceId, MetaError>> {
         Box::pin(self.next_id(&self.shared.slices, Counter::NextChunk, SLICE_BATCH))
     }

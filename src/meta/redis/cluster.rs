@@ -8,10 +8,10 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use redis::{ServerError, Value};
 
-use super::dial::{Failed, ask};
+use super::dial::{Failed, Try, ask};
 use super::prefix::Prefix;
 use super::reply;
-use super::target::{HostPort, RedisAddress, Target};
+use super::target::{HostPort, RedisAddress};
 use super::wire::Wire;
 use crate::limits::REDIS_NODES_MAX;
 use crate::meta::engine::EngineError;
@@ -54,14 +54,14 @@ impl Seen {
 
 /// Whether the node at `address` serves the volume: nothing, or who it says does.
 pub(super) async fn elsewhere(
-    target: &Target,
-    seen: &Seen,
+    one: Try<'_>,
     wire: &Wire,
     address: &RedisAddress,
 ) -> Result<Option<RedisAddress>, Failed> {
+    let Try { target, seen, .. } = one;
     let mut asked = Prefix::of(target.db).is_it_here();
     asked.add(&[b"CLUSTER", b"SLOTS"]);
-    let mut replies = ask(target, wire, &asked).await?;
+    let mut replies = ask(one, wire, &asked).await?;
     // Some services do not tell; the nodes of META-URL have to do.
     seen.learn(nodes(replies.pop().unwrap_or_default()));
     let Some(Value::ServerError(error)) = replies.first() else { return Ok(None) };

@@ -1,12 +1,14 @@
 //! How a connection comes about: where the server is, the socket, TLS, who enters, what must be true
 //! of the server, and the scripts.
 //!
-//! One try; patience is `link`'s. At every try Sentinels are asked anew where the master is.
+//! One try; patience is `link`'s. At every try Sentinels are asked anew where the master is. Of several
+//! nodes that may lead there, none keeps the others waiting for long.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use redis::Value;
 
@@ -28,6 +30,21 @@ const VERSION_MIN: (u32, u32) = (6, 2);
 /// How often one node of a cluster may send on to another one.
 const HOPS_MAX: usize = 5;
 
+/// How long one node of several is waited for while others are left. A link over which nobody answers in
+/// this time is tried again with all patience.
+const PATIENCE_OF_SEVERAL: Duration = Duration::from_secs(1);
+
+/// One try to connect.
+#[derive(Clone, Copy)]
+pub(super) struct Try<'a> {
+    pub target: &'a Target,
+    pub seen: &'a Seen,
+    /// There was a connection before: what stands in the way of all servers but one passes.
+    pub reached: bool,
+    /// A connection, and its first words, take no longer than this.
+    pub patience: Duration,
+}
+
 /// A connection to the server of a volume.
 pub(super) struct Met {
     pub wire: Rc<Wire>,
@@ -44,61 +61,68 @@ enum Found {
 }
 
 /// A connection to the server of a volume.
-pub(super) async fn dial(target: &Target, seen: &Seen) -> Result<Met, Failed> {
+pub(super) async fn dial(one: Try<'_>) -> Result<Met, Failed> {
     let tried = &mut Vec::new();
-    match &target.place {
+    match &one.target.place {
         Place::Sentinels { master, at } => {
-            let mut told = Failed::Absent("META-URL names no Sentinel".into());
+            let mut reasons = Reasons::default();
             // One that was cut off from the others may name a master that was.
             for host in at {
                 let sentinel = RedisAddress::from(host.clone());
-                let failed = match sentinel::master(target, master, &sentinel).await {
+                let failed = match sentinel::master(one, master, &sentinel).await {
                     Ok(address) if tried.contains(&address) => continue,
-                    Ok(address) => match follow(target, seen, address.clone(), tried).await {
+                    Ok(address) => match follow(one, address.clone(), tried).await {
                         Ok(met) => return Ok(met),
                         Err(failed) => failed.by(&format!("the master {address}")),
                     },
                     Err(failed) => failed.by(&format!("Sentinel {sentinel}")),
                 };
-                told = told.or_heavier(failed);
+                reasons.add(failed);
             }
-            Err(told)
+            Err(reasons.told(one.reached, "META-URL names no Sentinel"))
         }
-        Place::One(address) => among(target, seen, vec![address.clone()], tried).await,
+        Place::One(address) => among(one, vec![address.clone()], tried).await,
         Place::Nodes(at) => {
-            let at = at.iter().cloned().map(RedisAddress::from).collect();
-            among(target, seen, at, tried).await
+            among(one, at.iter().cloned().map(RedisAddress::from).collect(), tried).await
         }
     }
 }
 
 /// A connection by way of the first of these, or of the nodes that were seen, that leads to one.
 async fn among(
-    target: &Target,
-    seen: &Seen,
+    one: Try<'_>,
     mut at: Vec<RedisAddress>,
     tried: &mut Vec<RedisAddress>,
 ) -> Result<Met, Failed> {
-    at.extend(seen.nodes().into_iter().map(RedisAddress::from));
+    at.extend(one.seen.nodes().into_iter().map(RedisAddress::from));
     if let [only] = &at[..] {
-        return follow(target, seen, only.clone(), tried).await;
+        return follow(one, only.clone(), tried).await;
     }
-    let mut told = Failed::Absent("META-URL names no node".into());
-    for address in at {
-        if !tried.contains(&address) {
-            match follow(target, seen, address.clone(), tried).await {
-                Ok(met) => return Ok(met),
-                Err(failed) => told = told.or_heavier(failed.by(&format!("node {address}"))),
+    let mut quick = Try { patience: one.patience.min(PATIENCE_OF_SEVERAL), ..one };
+    loop {
+        let (mut reasons, mut answered) = (Reasons::default(), false);
+        for address in &at {
+            if !tried.contains(address) {
+                match follow(quick, address.clone(), tried).await {
+                    Ok(met) => return Ok(met),
+                    Err(failed) => {
+                        answered |= failed.is_an_answer();
+                        reasons.add(failed.by(&format!("node {address}")));
+                    }
+                }
             }
         }
+        if answered || quick.patience == one.patience {
+            return Err(reasons.told(one.reached, "META-URL names no node"));
+        }
+        quick = one;
+        tried.clear();
     }
-    Err(told)
 }
 
 /// A connection to whom a server sends, and that one in turn.
 async fn follow(
-    target: &Target,
-    seen: &Seen,
+    one: Try<'_>,
     first: RedisAddress,
     tried: &mut Vec<RedisAddress>,
 ) -> Result<Met, Failed> {
@@ -109,7 +133,7 @@ async fn follow(
             0 => failed,
             _ => failed.by(&format!("it sends to {address}, and that one")),
         };
-        match meet(target, seen, &address).await.map_err(named)? {
+        match meet(one, &address).await.map_err(named)? {
             Found::Here(met) => return Ok(met),
             Found::There(next) if tried.contains(&next) => {
                 return Err(Failed::Passing(format!("{address} sends back to {next}")));
@@ -120,9 +144,9 @@ async fn follow(
     Err(Failed::Passing("each node sends to another one".into()))
 }
 
-async fn meet(target: &Target, seen: &Seen, address: &RedisAddress) -> Result<Found, Failed> {
-    let wire = reach(target, address).await?;
-    let found = greet(target, seen, &wire, address).await;
+async fn meet(one: Try<'_>, address: &RedisAddress) -> Result<Found, Failed> {
+    let wire = reach(one, address).await?;
+    let found = greet(one, &wire, address).await;
     if !matches!(found, Ok(Found::Here(_))) {
         wire.close();
     }
@@ -130,15 +154,16 @@ async fn meet(target: &Target, seen: &Seen, address: &RedisAddress) -> Result<Fo
 }
 
 /// A connection over which nothing is said yet.
-pub(super) async fn reach(target: &Target, address: &RedisAddress) -> Result<Rc<Wire>, Failed> {
+pub(super) async fn reach(one: Try<'_>, address: &RedisAddress) -> Result<Rc<Wire>, Failed> {
+    let target = one.target;
     let tls = match (&target.tls, address) {
         (Some(tls), RedisAddress::Tcp(host, _)) => Some(tls.session(host).map_err(Failed::Unfit)?),
         _ => None,
     };
-    let fd = match timeout(target.patience.connect, connected(address)).await {
+    let fd = match timeout(one.patience, connected(address)).await {
         Ok(Ok(fd)) => fd,
         Ok(Err(error)) => return Err(Failed::from_io(&error)),
-        Err(_) => return Err(Failed::Passing("no answer".into())),
+        Err(_) => return Err(Failed::Silent("no answer".into())),
     };
     Ok(Wire::new(fd, tls, target.patience.silence))
 }
@@ -155,13 +180,14 @@ pub(super) fn enter(asked: &mut Asked, user: Option<&str>, password: Option<&str
 }
 
 /// Replies to the first words, errors of the server among them.
-pub(super) async fn ask(target: &Target, wire: &Wire, asked: &Asked) -> Result<Vec<Value>, Failed> {
+pub(super) async fn ask(one: Try<'_>, wire: &Wire, asked: &Asked) -> Result<Vec<Value>, Failed> {
+    let target = one.target;
     let hint = if target.tls.is_some() {
         "does it speak TLS on this port?"
     } else {
         "where it wants TLS, META-URL begins with rediss://"
     };
-    match timeout(target.patience.connect, wire.ask(asked)).await {
+    match timeout(one.patience, wire.ask(asked)).await {
         Ok(Ok(replies)) => Ok(replies),
         Ok(Err(_)) => Err(match wire.trouble() {
             Some(trouble) => Failed::Unfit(EngineError::Unavailable(format!(
@@ -171,39 +197,27 @@ pub(super) async fn ask(target: &Target, wire: &Wire, asked: &Asked) -> Result<V
             None => Failed::Passing(format!("it closes the connection; {hint}")),
         }),
         Err(_) => {
-            Err(Failed::Passing(format!("it accepts connections and does not answer; {hint}")))
+            Err(Failed::Silent(format!("it accepts connections and does not answer; {hint}")))
         }
     }
 }
 
-async fn greet(
-    target: &Target,
-    seen: &Seen,
-    wire: &Rc<Wire>,
-    address: &RedisAddress,
-) -> Result<Found, Failed> {
+async fn greet(one: Try<'_>, wire: &Rc<Wire>, address: &RedisAddress) -> Result<Found, Failed> {
+    let Try { target, seen, .. } = one;
     let mut asked = Asked::default();
     enter(&mut asked, target.user.as_deref(), target.passwords.redis.as_deref());
-    asked.add(&[b"SELECT", target.db.to_string().as_bytes()]);
+    // In a Cluster the number is in the names of keys, all of which are in database 0.
+    if !matches!(target.place, Place::Nodes(_)) {
+        asked.add(&[b"SELECT", target.db.to_string().as_bytes()]);
+    }
     asked.add(&[b"INFO", b"server"]);
     let watched = matches!(target.place, Place::Sentinels { .. });
     if watched {
         asked.add(&[b"INFO", b"replication"]);
     }
     Hashes::load(&mut asked);
-    let replies = ask(target, wire, &asked).await?;
-    let other = |reply: &Value| match reply {
-        // It has no database but 0.
-        Value::ServerError(error) if error.to_string().contains("cluster mode") => None,
-        Value::ServerError(error) => Some(error.clone()),
-        _ => None,
-    };
-    if let Some(error) = &replies.iter().find_map(other) {
-        return Err(match reply::next(error) {
-            Next::Tell => Failed::Refused(reply::told("handshake", error)),
-            _ => Failed::Passing(error.to_string()),
-        });
-    }
+    let replies = ask(one, wire, &asked).await?;
+    check_errors(&replies)?;
     let (before, loads) = replies.split_at(replies.len() - Hashes::COUNT);
     let infos = &before[before.len() - 1 - usize::from(watched)..];
     let text = told_by(&infos[0]).map_err(Failed::Refused)?;
@@ -218,17 +232,69 @@ async fn greet(
     let hashes = Hashes::loaded(loads)
         .map_err(|reply| Failed::Refused(reply::strange("SCRIPT LOAD", reply)))?;
     let hashes = Rc::new(hashes);
-    if clustered && let Some(next) = cluster::elsewhere(target, seen, wire, address).await? {
-        return Ok(Found::There(next));
+    if clustered {
+        if matches!(target.place, Place::One(_)) {
+            // Some have numbered databases in a Cluster, too.
+            check_errors(&ask(one, wire, &Asked::one(&[b"SELECT", b"0"])).await?)?;
+        }
+        if let Some(next) = cluster::elsewhere(one, wire, address).await? {
+            return Ok(Found::There(next));
+        }
     }
     let run = info(&text, "run_id").unwrap_or_default().into();
     Ok(Found::Here(Met { wire: Rc::clone(wire), hashes, run }))
+}
+
+/// Whether the first words were taken.
+fn check_errors(replies: &[Value]) -> Result<(), Failed> {
+    let other = |reply: &Value| match reply {
+        // It has no database but 0.
+        Value::ServerError(error) if error.to_string().contains("cluster mode") => None,
+        Value::ServerError(error) => Some(error.clone()),
+        _ => None,
+    };
+    match &replies.iter().find_map(other) {
+        None => Ok(()),
+        Some(error) if reply::next(error) == Next::Tell => {
+            Err(Failed::Refused(reply::told("handshake", error)))
+        }
+        Some(error) => Err(Failed::Passing(error.to_string())),
+    }
+}
+
+/// Why none of several servers will do: the heaviest reason of each kind.
+#[derive(Default)]
+struct Reasons {
+    refused: Option<Failed>,
+    passing: Option<Failed>,
+}
+
+impl Reasons {
+    fn add(&mut self, failed: Failed) {
+        let heaviest = match failed {
+            Failed::Refused(_) => &mut self.refused,
+            _ => &mut self.passing,
+        };
+        if heaviest.as_ref().is_none_or(|known| failed.weight() > known.weight()) {
+            *heaviest = Some(failed);
+        }
+    }
+
+    /// What is told; `none` where there was no server to ask. A stray server refuses for good: where there was
+    /// a connection before, it does not speak for the others.
+    fn told(self, reached: bool, none: &str) -> Failed {
+        let (first, second) =
+            if reached { (self.passing, self.refused) } else { (self.refused, self.passing) };
+        first.or(second).unwrap_or_else(|| Failed::Absent(none.into()))
+    }
 }
 
 /// Why there is no connection.
 pub(super) enum Failed {
     /// Nobody listens there.
     Absent(String),
+    /// No word came in time.
+    Silent(String),
     /// It may do a moment later.
     Passing(String),
     /// It does not do as it is; one that did before may be in the middle of a change.
@@ -238,25 +304,25 @@ pub(super) enum Failed {
 }
 
 impl Failed {
-    /// The heaviest of several is told.
+    /// Of several of a kind the heaviest is told.
     fn weight(&self) -> u8 {
         match self {
             Self::Absent(_) => 0,
-            Self::Passing(_) => 1,
-            Self::Unfit(_) => 2,
-            Self::Refused(_) => 3,
+            Self::Silent(_) | Self::Passing(_) => 1,
+            Self::Unfit(_) | Self::Refused(_) => 2,
         }
     }
 
-    fn or_heavier(self, other: Self) -> Self {
-        if other.weight() > self.weight() { other } else { self }
+    /// Whether a server was there and said something.
+    fn is_an_answer(&self) -> bool {
+        !matches!(self, Self::Absent(_) | Self::Silent(_))
     }
 
     /// With the name of one of several servers. That one is not there counts as passing: others watch
     /// over it.
     fn by(self, who: &str) -> Self {
         match self {
-            Self::Absent(reason) | Self::Passing(reason) => {
+            Self::Absent(reason) | Self::Silent(reason) | Self::Passing(reason) => {
                 Self::Passing(format!("{who}: {reason}"))
             }
             other => other,
@@ -354,5 +420,28 @@ mod tests {
         assert!(check_version("redis_version:255.255.255\r\n").is_ok());
         let old = check_version("redis_version:6.0.16\r\n").unwrap_err().to_string();
         assert!(old.contains("6.0.16") && old.contains("6.2"), "{old}");
+    }
+
+    #[test]
+    fn one_stray_server_does_not_speak_for_the_others() {
+        let refused = || Failed::Refused(EngineError::Refused("no Cluster".into()));
+        let passing = |who: &str| Failed::Passing(who.into());
+        let unfit = || Failed::Unfit(EngineError::Unavailable("another kind".into()));
+        let told = |all: Vec<Failed>, reached| {
+            let mut reasons = Reasons::default();
+            all.into_iter().for_each(|failed| reasons.add(failed));
+            match reasons.told(reached, "nobody") {
+                Failed::Absent(reason) | Failed::Silent(reason) => reason,
+                Failed::Passing(reason) => format!("passing: {reason}"),
+                Failed::Unfit(error) => format!("unfit: {error}"),
+                Failed::Refused(error) => format!("refused: {error}"),
+            }
+        };
+        let mixed = || vec![passing("one"), refused(), passing("two")];
+        assert_eq!(told(mixed(), true), "passing: one");
+        assert!(told(mixed(), false).starts_with("refused"), "at first it is a mistake");
+        assert!(told(vec![refused(), refused()], true).starts_with("refused"));
+        assert!(told(vec![passing("one"), unfit()], true).starts_with("unfit"));
+        assert_eq!(told(vec![], true), "nobody");
     }
 }

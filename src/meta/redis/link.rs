@@ -13,7 +13,7 @@ use std::time::Duration;
 use redis::Value;
 
 use super::cluster::Seen;
-use super::dial::{Failed, Met, dial};
+use super::dial::{Failed, Met, Try, dial};
 use super::options::Patience;
 use super::reply::{self, Next};
 use super::script::Hashes;
@@ -47,6 +47,13 @@ impl Shared {
             reached: AtomicBool::new(false),
             sid: AtomicU64::new(0),
         }
+    }
+
+    /// One try to connect, with all patience.
+    pub(super) fn one_try(&self) -> Try<'_> {
+        let reached = self.reached.load(Ordering::Acquire);
+        let Self { target, seen, .. } = self;
+        Try { target, seen, reached, patience: target.patience.connect }
     }
 }
 
@@ -198,7 +205,7 @@ impl Link {
             }
             let _turn = Turn(self);
             // Rare and large: in a box it does not make every question large.
-            match Box::pin(dial(&self.shared.target, &self.shared.seen)).await {
+            match Box::pin(dial(self.shared.one_try())).await {
                 Ok(Met { wire, hashes, run }) => {
                     *self.hashes.borrow_mut() = hashes;
                     *self.run.borrow_mut() = run;
@@ -224,9 +231,11 @@ impl Link {
             Failed::Refused(error) => return Err(error),
             Failed::Unfit(error) if is_first => return Err(error),
             Failed::Absent(reason) if is_first => return Err(self.unreachable(&reason)),
-            Failed::Passing(reason) if is_first && late => return Err(self.unreachable(&reason)),
+            Failed::Silent(reason) | Failed::Passing(reason) if is_first && late => {
+                return Err(self.unreachable(&reason));
+            }
             Failed::Unfit(error) => error.to_string(),
-            Failed::Absent(reason) | Failed::Passing(reason) => reason,
+            Failed::Absent(reason) | Failed::Silent(reason) | Failed::Passing(reason) => reason,
         };
         if !is_first {
             self.tell_of_waiting(&reason);

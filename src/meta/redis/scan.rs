@@ -29,10 +29,13 @@ pub(super) async fn page(
     from: u64,
     limit: usize,
 ) -> Result<Page, EngineError> {
-    let page = step(link, table, from, limit).await?;
+    // Before the first connection there is no run.
+    link.scripts().await?;
     if from == 0 {
         scans.0.borrow_mut().insert(table, link.run());
-    } else if scans.0.borrow().get(&table).is_some_and(|run| **run != *link.run()) {
+    }
+    let page = step(link, table, from, limit).await?;
+    if scans.0.borrow().get(&table).is_some_and(|run| **run != *link.run()) {
         let text = "another Redis server took over in the middle of a scan, which may have missed \
                     something; begin again";
         return Err(EngineError::Unavailable(text.into()));

@@ -5,23 +5,23 @@
 
 use redis::Value;
 
-use super::dial::{Failed, ask, enter, reach};
+use super::dial::{Failed, Try, ask, enter, reach};
 use super::reply;
-use super::target::{RedisAddress, Target};
+use super::target::RedisAddress;
 use super::words::Asked;
 use crate::meta::engine::EngineError;
 
 /// Where the master of this name is, as `sentinel` knows it.
 pub(super) async fn master(
-    target: &Target,
+    one: Try<'_>,
     name: &str,
     sentinel: &RedisAddress,
 ) -> Result<RedisAddress, Failed> {
-    let wire = reach(target, sentinel).await?;
+    let wire = reach(one, sentinel).await?;
     let mut asked = Asked::default();
-    enter(&mut asked, None, target.passwords.sentinel.as_deref());
+    enter(&mut asked, None, one.target.passwords.sentinel.as_deref());
     asked.add(&[b"SENTINEL", b"get-master-addr-by-name", name.as_bytes()]);
-    let replies = ask(target, &wire, &asked).await;
+    let replies = ask(one, &wire, &asked).await;
     wire.close();
     let mut replies = replies?;
     let unfit = |text| Failed::Unfit(EngineError::Refused(text));

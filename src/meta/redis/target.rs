@@ -202,10 +202,6 @@ fn placed(place: &str) -> Result<Place, EngineError> {
             Ok(Place::One(RedisAddress::Tcp(host, port.unwrap_or(PORT))))
         }
         (Some(comma), Some(colon)) if comma < colon => sentinels(place),
-        (Some(_), None) => Err(refused(
-            "of several hosts, at least one has its port: nodes of a Cluster the first one, \
-             Sentinels one behind the name of their master",
-        )),
         _ => {
             let nodes = place.split(',').map(host_port).collect::<Result<Vec<_>, _>>()?;
             let port = |(host, port): (String, Option<u16>)| (host, port.unwrap_or(PORT));
@@ -278,7 +274,6 @@ mod tests {
         for wrong in [
             "redis://h/x",
             "redis://h:99999",
-            "redis://a,b/1",
             "redis://a:1,b:x/1",
             "redis://[::1",
             "redis://h/1?tls-ca-cert=/x",
@@ -317,6 +312,8 @@ mod tests {
         let nodes = [("a", 1), ("b", 6379), ("::1", 7)];
         assert_eq!(place, Place::Nodes(nodes.map(|(host, port)| (host.to_owned(), port)).into()));
         assert_eq!(place.to_string(), "the Cluster of a:1, b:6379, [::1]:7");
+        let place = Target::parse("redis://a,b/1", Passwords::default()).unwrap().place;
+        assert_eq!(place.to_string(), "the Cluster of a:6379, b:6379", "nor has any of them");
     }
 
     #[test]

@@ -55,12 +55,12 @@ async fn begin(
 ) -> Result<(Rc<Wire>, Rc<Gate>), EngineError> {
     let target = &shared.target;
     let told = |failed| match failed {
-        Failed::Absent(reason) | Failed::Passing(reason) => {
+        Failed::Absent(reason) | Failed::Silent(reason) | Failed::Passing(reason) => {
             EngineError::Unavailable(format!("no Redis at {}: {reason}", target.place))
         }
         Failed::Unfit(error) | Failed::Refused(error) => error,
     };
-    let Met { wire, .. } = Box::pin(dial(target, &shared.seen)).await.map_err(told)?;
+    let Met { wire, .. } = Box::pin(dial(shared.one_try())).await.map_err(told)?;
     let (cut, hear) = (Rc::<Gate>::default(), Rc::clone(hear));
     let (opens, teller) = (Rc::clone(&cut), Arc::clone(shared));
     wire.listen(move |pushed| match pushed {
@@ -69,7 +69,7 @@ async fn begin(
         }
         Pushed::Cut => opens.open(),
     });
-    let begun = match ask(target, &wire, &greeting(shared.seen.prefix())).await {
+    let begun = match ask(shared.one_try(), &wire, &greeting(shared.seen.prefix())).await {
         Ok(replies) => match reply::first_error(&replies) {
             None => return Ok((wire, cut)),
             Some(error) if reply::next(error) != reply::Next::Tell => {

@@ -355,7 +355,8 @@ mod tests {
     fn lines_are_those_of_the_real_client() {
         let (ino, dir, handle) = (Ino(17), Ino(1), 6);
         let data = Payload(Box::new(vec![0_u8; 8666]));
-        let write = Op::Write { ino, handle, offset: 4_993_160, data, flags: 0, kill_priv: false };
+        let (offset, flags) = (4_993_160, 0);
+        let write = Op::Write { ino, handle, offset, data, flags, kill_priv: false, cached: false };
         assert_eq!(told(write, &Reply::Written(8666)), "write (17,8666,4993160,6) - OK");
         let lookup = || Op::Lookup { dir, name: (*b"a b").into() };
         let shown = "(17,[-rwSr--r--:0104644,1,0,3,1700000000,1700000000,1700000000,7])";

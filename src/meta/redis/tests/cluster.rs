@@ -12,7 +12,7 @@ use crate::meta::mem::MemBase;
 use crate::meta::redis::{Passwords, RedisServer};
 use crate::meta::txn::{Key, LockOwner, Mutation, Value};
 use crate::types::{FileType, Ino};
-use crate::uring::{block_on, sleep, spawn};
+use crate::uring::{block_on, sleep, spawn, timeout};
 
 /// Three masters with a third of the slots each.
 struct Cluster(Vec<(TestServer, u16)>);
@@ -183,6 +183,51 @@ fn what_is_no_cluster_is_told_so() {
         matches!(&error, EngineError::Refused(text) if text.contains("name one host")),
         "{error}"
     );
+}
+
+/// A node that has all slots, on a port; and the options to start it again with.
+fn alone() -> (TestServer, u16, Vec<String>) {
+    let (port, bus) = (free_port(), free_port());
+    let words = format!("--port {port} --cluster-enabled yes --cluster-port {bus}");
+    let options: Vec<String> = words.split(' ').map(str::to_owned).collect();
+    let server = TestServer::start(&options.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(server.text("CLUSTER ADDSLOTSRANGE 0 16383"), "ok");
+    eventually("it stands", || server.text("CLUSTER INFO").contains("cluster_state:ok"));
+    (server, port, options)
+}
+
+#[test]
+fn a_stray_server_among_the_nodes_ends_no_wait_for_the_others() {
+    let (mut node, port, options) = alone();
+    let stray_port = free_port();
+    let _stray = TestServer::start(&["--port", &stray_port.to_string()]);
+    let url = format!("redis://127.0.0.1:{stray_port},127.0.0.1:{port}/1");
+    let engine = RedisServer::from_url(&url, Passwords::default()).unwrap().engine();
+    assert_eq!(block_on(engine.load_setting()).unwrap(), None);
+    node.stop();
+    block_on(async {
+        let early = timeout(Duration::from_millis(500), engine.load_setting()).await;
+        assert!(early.is_err(), "it is no error: {early:?}");
+        node.start_again(&options.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(engine.load_setting().await.unwrap(), None);
+    });
+}
+
+#[test]
+fn nodes_that_do_not_answer_keep_nobody_for_long() {
+    let (node, port, _options) = alone();
+    // What is connected to waits in the kernel, and nobody answers.
+    let silent: Vec<_> =
+        (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let at = |listener: &std::net::TcpListener| listener.local_addr().unwrap().to_string();
+    let nodes: Vec<_> = silent.iter().map(at).collect();
+    let url = format!("redis://{},127.0.0.1:{port}/1", nodes.join(","));
+    let began = Instant::now();
+    let engine = RedisServer::from_url(&url, Passwords::default()).unwrap().engine();
+    assert_eq!(block_on(engine.load_setting()).unwrap(), None);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(6), "three that are silent take {took:?}");
+    assert_eq!(node.line().calls("select"), 0, "the number is in the names of keys");
 }
 
 /// While a slot moves nothing is done by half: all waits, and goes on at the new place.

@@ -196,6 +196,27 @@ fn a_redis_that_stands_still_is_waited_for() {
 }
 
 #[test]
+fn a_scan_that_another_server_took_over_from_begins_again() {
+    let mut server = TestServer::start(&[]);
+    let engine = server.engine();
+    block_on(async {
+        let nodes = (1..100).map(|number| Mutation::PutNode(Ino(number), file())).collect();
+        engine.commit(changes(nodes)).await.unwrap();
+        server.signal(rustix::process::Signal::STOP);
+        let (table, changed) = (crate::meta::scan::Table::Nodes, async {
+            sleep(Duration::from_millis(50)).await;
+            server.stop();
+            server.start_again(&[]);
+        });
+        // The first page was asked of the old one, and answered by the new one.
+        let (page, ()) = futures_util::future::join(engine.scan(table, 0, 10), changed).await;
+        let told = page.unwrap_err().to_string();
+        assert!(told.contains("begin again"), "{told}");
+        assert_eq!(engine.scan(table, 0, 10).await.unwrap().rows, []);
+    });
+}
+
+#[test]
 fn a_redis_that_is_started_again_is_waited_for() {
     let options = ["--appendonly", "yes", "--appendfsync", "always"];
     let mut server = TestServer::start(&options);
