@@ -116,7 +116,7 @@ impl Data {
     }
 
     /// A block that waits for its upload need not be uploaded, and has no object; whether it does.
-    fn let_staged_go(&self, key: &BlockKey) -> bool {
+    pub(super) fn let_staged_go(&self, key: &BlockKey) -> bool {
         let Some(staging) = &self.shared.config.staging else { return false };
         match staging.remove(key) {
             Removed::Unknown => return false,

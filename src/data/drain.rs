@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::Data;
 use super::compaction::Target;
 use super::shared::DataShared;
+use super::staged::{Crowd, Owner};
 use crate::object::StoreError;
 use crate::pages::Page;
 use crate::stage::{Staging, Upload};
@@ -59,6 +60,18 @@ impl Drop for InHand {
     }
 }
 
+/// Slices of a chunk are being merged; dropping it says that this is over.
+struct Merging {
+    shared: Arc<DataShared>,
+    owner: Owner,
+}
+
+impl Drop for Merging {
+    fn drop(&mut self) {
+        self.shared.staged.merged(self.owner);
+    }
+}
+
 impl Data {
     /// Upload what is kept, forever; each core runs this.
     pub async fn drain(self: Rc<Self>) {
@@ -74,19 +87,30 @@ impl Data {
             };
             let in_hand = InHand::new(&self.shared, &staging, upload);
             let data = Rc::clone(&self);
-            let Some(owner) = self.shared.staged.crowded(upload.key.id) else {
+            let Some(crowd) = self.shared.staged.crowded(upload.key.id) else {
                 uring::spawn(async move { data.send(in_hand, upload, permit).await });
                 continue;
             };
             // Merging takes permits of its own.
             drop(permit);
-            let merging = self.shared.merges.take().await;
+            let turn = self.shared.merges.take().await;
             uring::spawn(async move {
-                data.merge_waiting(owner, Target::Store).await;
-                drop(merging);
+                data.thin_out(crowd).await;
+                drop(turn);
                 let permit = data.shared.uploads.take().await;
                 data.send(in_hand, upload, permit).await;
             });
+        }
+    }
+
+    /// Slices that wait beside one whose turn it is become few before it goes.
+    async fn thin_out(self: &Rc<Self>, (owner, crowd): (Owner, Crowd)) {
+        match crowd {
+            Crowd::Merging => self.shared.staged.until_merged(owner).await,
+            Crowd::Due => {
+                let _done = Merging { shared: Arc::clone(&self.shared), owner };
+                self.merge_waiting(owner, Target::Store).await;
+            }
         }
     }
 

@@ -343,11 +343,11 @@ impl Extents {
         Some((ids_of(&old), old.iter().flat_map(Slice::stored_blocks).collect()))
     }
 
-    /// Blocks that must be uploaded before all slices up to this number are committed; with `loose`
-    /// only those of slices that have no note.
-    pub fn staged_blocks(&self, seq: u64, loose: bool) -> Vec<BlockKey> {
+    /// Blocks that must be uploaded before all slices up to this number are committed; with `unnoted`
+    /// only those of slices that could not be noted.
+    pub fn staged_blocks(&self, seq: u64, unnoted: bool) -> Vec<BlockKey> {
         let slices = self.chunks.values().flat_map(|chunk| &chunk.slices);
-        let wanted = slices.filter(|s| s.seq <= seq && (!loose || s.noted != Noted::Kept));
+        let wanted = slices.filter(|s| s.seq <= seq && (!unnoted || s.noted == Noted::Failed));
         wanted.flat_map(Slice::staged_blocks).collect()
     }
 

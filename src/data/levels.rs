@@ -20,8 +20,8 @@ use crate::stdx::{monotonic_ns, now};
 use crate::types::{Ino, Level, Publish};
 use crate::uring;
 
-/// How often what came since is hurried too, while somebody waits for all.
-const HURRY_NS: u64 = 1_000_000_000;
+/// How often all that is kept is told that somebody waits for it.
+const HURRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// How far the data of a file has come.
 #[derive(Debug, Clone, PartialEq)]
@@ -150,21 +150,7 @@ impl Data {
         if level == Level::Local {
             return Ok(staging.sync().await?);
         }
-        let mut hurried_ns = None;
-        loop {
-            // It looks at every block, and opens the gate: not once for each block that leaves.
-            if hurried_ns.is_none_or(|then| monotonic_ns() - then >= HURRY_NS) {
-                hurried_ns = Some(monotonic_ns());
-                staging.hurry_all();
-                self.shared.bell.open();
-            }
-            let ticket = staging.gate().ticket();
-            if staging.is_empty() {
-                break;
-            }
-            let left = staging.gate().wait(ticket);
-            let _ = uring::timeout(Duration::from_nanos(HURRY_NS), left).await;
-        }
+        self.until_empty(staging).await;
         for ino in self.shared.dirty_files() {
             self.flush(ino).await?;
         }
@@ -246,14 +232,14 @@ impl Data {
     }
 
     /// Blocks that must be uploaded before slices of a file up to this number are committed go first;
-    /// with `loose` only those of slices that have no note.
-    pub(super) fn hurry_file(&self, file: &File, last: u64, loose: bool) {
+    /// with `unnoted` only those of slices that could not be noted.
+    pub(super) fn hurry_file(&self, file: &File, last: u64, unnoted: bool) {
         let config = &self.shared.config;
         let Some(staging) = config.staging.as_ref().filter(|_| config.publish == Publish::Uploaded)
         else {
             return;
         };
-        let keys = file.with(|extents| extents.staged_blocks(last, loose));
+        let keys = file.with(|extents| extents.staged_blocks(last, unnoted));
         if !keys.is_empty() {
             staging.hurry(&keys);
             self.shared.bell.open();
@@ -282,6 +268,27 @@ impl Data {
             }
         }
         Ok(staged)
+    }
+
+    /// Wait until nothing waits for its upload.
+    async fn until_empty(&self, staging: &Arc<Staging>) {
+        loop {
+            // What came meanwhile goes first, too.
+            staging.hurry_all();
+            self.shared.bell.open();
+            let pause = uring::timeout(HURRY_AGAIN, async {
+                loop {
+                    let ticket = staging.gate().ticket();
+                    if staging.is_empty() {
+                        return;
+                    }
+                    staging.gate().wait(ticket).await;
+                }
+            });
+            if pause.await.is_ok() {
+                return;
+            }
+        }
     }
 
     /// Wait until none of these waits for its upload any more.

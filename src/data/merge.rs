@@ -5,6 +5,7 @@
 //! of what it does not list yet (`--publish uploaded`; the file's own state is changed). Only bytes
 //! that are on this machine are read. Which slices are merged is `meta`'s choice.
 
+use std::iter;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use super::staged::Owner;
 use crate::meta::Compaction;
 use crate::object::BlockKey;
 use crate::stdx::monotonic_ns;
-use crate::types::{Ino, Publish, SliceRecord};
+use crate::types::{CHUNK_BYTES, Ino, Publish, SliceId, SliceRecord};
 use crate::uring;
 
 /// Slices of a chunk that wait, kept with notes, from which on they are merged whether or not their
@@ -113,8 +114,7 @@ impl Data {
     ) -> Result<(), DataError> {
         let Some(staging) = self.shared.config.staging.clone() else { return Ok(()) };
         let run = file.with(|extents| extents.waiting_run(file.ino, chunk));
-        let records: Vec<SliceRecord> = run.iter().map(|note| note.record).collect();
-        let Some(compaction) = Compaction::of_unsent(&records, |_| true) else { return Ok(()) };
+        let Some(compaction) = compaction_of(&run) else { return Ok(()) };
         let mut made = None;
         if let [first, ..] = compaction.pieces() {
             let id = self.slices.next_slice_id().await?;
@@ -159,8 +159,13 @@ impl Data {
             return;
         };
         self.let_notes_go(ids);
-        self.remove_later(blocks);
+        // At once: some may be in hand, about to be sent.
+        let stored = blocks.into_iter().filter(|key| !self.let_staged_go(key));
+        self.remove_later(stored.collect());
         file.moved.open();
+        // A commit may have to wait for the right to this chunk, which is given back first.
+        let (data, file) = (Rc::clone(self), Arc::clone(file));
+        uring::spawn(async move { data.commit_ready(&file).await });
     }
 
     /// The blocks of a new slice: here, or in the store already.
@@ -177,6 +182,14 @@ impl Data {
     }
 }
 
+/// What to do with a run. Below it lies what is listed, and older slices: it may show through anywhere.
+fn compaction_of(run: &[Note]) -> Option<Compaction> {
+    let whole = CHUNK_BYTES as u32;
+    let below = SliceRecord { pos: 0, id: SliceId::MAX, size: whole, off: 0, len: whole };
+    let records: Vec<_> = iter::once(below).chain(run.iter().map(|note| note.record)).collect();
+    Compaction::of_unsent(&records, |record| record.id != below.id)
+}
+
 /// The note of the slice that a run becomes: in the place of its first, with all that others wait for.
 fn merged_note(run: &[Note], record: SliceRecord) -> Note {
     let first = run.first().expect("a run that is merged has slices");
@@ -189,4 +202,34 @@ fn hidden_of(run: &[Note], compaction: &Compaction) -> Vec<u64> {
     let shown = compaction.shown();
     let hidden = run.iter().filter(|note| !shown.contains(&note.record.id));
     hidden.map(|note| note.seq).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Time;
+
+    fn note(seq: u64, pos: u32, len: u32) -> Note {
+        let record = SliceRecord { pos, id: 100 + seq, size: len, off: 0, len };
+        let mtime = Time { sec: seq as i64, nsec: 0 };
+        Note { ino: Ino(7), chunk: 0, seq, record, mtime, grows: seq == 2 }
+    }
+
+    #[test]
+    fn a_run_without_gaps_becomes_one_in_the_place_of_its_first() {
+        let run = [note(1, 10, 50), note(2, 60, 50), note(3, 30, 40)];
+        let compaction = compaction_of(&run).unwrap();
+        assert_eq!((compaction.size(), compaction.pieces()[0].pos), (100, 10));
+        let merged = merged_note(&run, note(9, 10, 100).record);
+        assert_eq!((merged.seq, merged.record.id, merged.grows), (1, 109, true));
+        assert_eq!(merged.mtime.sec, 3);
+    }
+
+    #[test]
+    fn what_lies_below_shows_through_gaps_as_before() {
+        assert_eq!(compaction_of(&[note(1, 10, 50), note(2, 100, 50)]), None);
+        let run = [note(1, 10, 50), note(2, 100, 50), note(3, 10, 50)];
+        let compaction = compaction_of(&run).unwrap();
+        assert_eq!((compaction.pieces(), hidden_of(&run, &compaction)), (&[][..], vec![1]));
+    }
 }

@@ -10,6 +10,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use crate::object::BlockKey;
+use crate::stdx::Gate;
 use crate::types::{Ino, SliceId};
 
 /// Where a slice belongs.
@@ -34,6 +35,8 @@ struct Place {
     slices: u32,
     /// Of these, come since somebody looked whether they may become fewer.
     fresh: u32,
+    /// Somebody is at it.
+    merging: bool,
 }
 
 #[derive(Default)]
@@ -44,13 +47,26 @@ struct State {
     hands: HashMap<BlockKey, bool, RandomState>,
 }
 
+/// What is to be done before one of several slices of a chunk is uploaded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Crowd {
+    /// Wait for who merges them.
+    Merging,
+    /// Merge them.
+    Due,
+}
+
 /// One per mount.
 #[derive(Default)]
-pub(super) struct StagedSlices(Mutex<State>);
+pub(super) struct StagedSlices {
+    state: Mutex<State>,
+    /// Opens when slices of some chunk were merged.
+    merged: Gate,
+}
 
 impl StagedSlices {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A block of a slice is about to be kept.
@@ -87,17 +103,45 @@ impl StagedSlices {
         self.state().slices.get(&id).map(|waiting| waiting.owner)
     }
 
-    /// Where a slice belongs, if others wait beside it and enough of them came since somebody asked.
-    pub fn crowded(&self, id: SliceId) -> Option<Owner> {
+    /// Where a slice belongs, if others wait beside it and are being merged, or enough of them came since
+    /// somebody asked: then the caller is to merge them, and to say when it is done.
+    pub fn crowded(&self, id: SliceId) -> Option<(Owner, Crowd)> {
         let mut state = self.state();
         let owner = state.slices.get(&id)?.owner;
         let place = state.places.get_mut(&(owner.ino, owner.chunk))?;
+        if place.merging {
+            return Some((owner, Crowd::Merging));
+        }
         // A chunk that does not get shorter is looked at ever more rarely.
         if place.slices < 2 || place.fresh == 0 || place.fresh < place.slices / 4 {
             return None;
         }
-        place.fresh = 0;
-        Some(owner)
+        (place.fresh, place.merging) = (0, true);
+        Some((owner, Crowd::Due))
+    }
+
+    /// Slices of a chunk were merged, or are not worth it.
+    pub fn merged(&self, owner: Owner) {
+        if let Some(place) = self.state().places.get_mut(&(owner.ino, owner.chunk)) {
+            place.merging = false;
+        }
+        self.merged.open();
+    }
+
+    /// Wait until nobody merges slices of a chunk.
+    pub async fn until_merged(&self, owner: Owner) {
+        loop {
+            let ticket = self.merged.ticket();
+            let merging = self
+                .state()
+                .places
+                .get(&(owner.ino, owner.chunk))
+                .is_some_and(|place| place.merging);
+            if !merging {
+                return;
+            }
+            self.merged.wait(ticket).await;
+        }
     }
 
     /// How many slices of a chunk wait.
@@ -182,12 +226,16 @@ mod tests {
         assert_eq!(staged.crowded(1), None, "alone");
         staged.add(2, at(0, 0));
         staged.add(3, at(1, 0));
-        assert_eq!(staged.crowded(2), Some(at(0, 0)));
+        assert_eq!(staged.crowded(2), Some((at(0, 0), Crowd::Due)));
+        assert_eq!(staged.crowded(1), Some((at(0, 0), Crowd::Merging)));
+        staged.merged(at(0, 0));
         assert_eq!((staged.crowded(2), staged.crowded(1), staged.crowded(3)), (None, None, None));
         staged.add(4, at(0, 0));
-        assert_eq!(staged.crowded(1), Some(at(0, 0)));
+        assert_eq!(staged.crowded(1), Some((at(0, 0), Crowd::Due)));
+        staged.merged(at(0, 0));
         (5..=100).for_each(|id| staged.add(id, at(0, 0)));
         assert!(staged.crowded(1).is_some());
+        staged.merged(at(0, 0));
         (101..=120).for_each(|id| staged.add(id, at(0, 0)));
         assert_eq!(staged.crowded(1), None, "a fifth more is little");
     }
