@@ -33,6 +33,31 @@ impl Count {
     }
 }
 
+/// The last time that something was done which has a pace of its own; zero until then.
+#[derive(Default)]
+pub struct LastDone {
+    at_ns: AtomicU64,
+    took_ns: AtomicU64,
+}
+
+impl LastDone {
+    /// It was begun at this unix time, and is done.
+    pub fn set(&self, at_ns: u64, took_ns: u64) {
+        self.at_ns.store(at_ns, Ordering::Relaxed);
+        self.took_ns.store(took_ns, Ordering::Relaxed);
+    }
+
+    /// When it was begun, by unix time.
+    pub fn at_ns(&self) -> u64 {
+        self.at_ns.load(Ordering::Relaxed)
+    }
+
+    /// How long it took.
+    pub fn took_ns(&self) -> u64 {
+        self.took_ns.load(Ordering::Relaxed)
+    }
+}
+
 /// How often something was done, and how long it took all together.
 #[derive(Default)]
 pub struct Times {

@@ -133,6 +133,11 @@ def _none(rig, url, folder):
     check(refused.returncode == 2 and "at least 5m" in refused.stdout, "a period of 299 s ends with %d: %s" % (refused.returncode, refused.stdout))
 
 
+def _stat(point, name):
+    with open(os.path.join(point, ".stats"), encoding="ascii") as text:
+        return float(dict(line.split() for line in text)["juicefs_" + name])
+
+
 def backup(rig):
     os.environ["SKIP_BACKUP_META_CHECK"] = "true"
     try:
@@ -167,6 +172,8 @@ def _backup(rig):
     check(_waited(lambda: [] if len(found()) != 1 else found(), 1) == first, "an old backup stays: %s" % found())
     check(os.path.exists(os.path.join(folder, "note")), "what others put beside the backups is gone")
     names = _same(points[0], kept)
+    made = [(_stat(point, "last_successful_backup"), _stat(point, "last_backup_duration")) for point in points]
+    check(abs(max(made)[0] - time.time()) < 60 and 0 < max(made)[1] < 60, "no mount has made a backup by its numbers: %s" % made)
     check([name for name, _entry in _names(kept["Trash"]) if name.endswith(b"-f0")], "the trash is not in the backup")
     # One has two names, and the trash has a folder and a file.
     check(kept["Counters"]["usedInodes"] == names - 1 + 2, "%d inodes for %d names" % (kept["Counters"]["usedInodes"], names))

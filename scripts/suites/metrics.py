@@ -15,7 +15,8 @@ COUNTERS = ("fuse_ops_total", "fuse_ops_durations_seconds", "fuse_ops_io_errors"
             "blockcache_hit_bytes", "blockcache_writes", "blockcache_write_bytes", "blockcache_drops", "blockcache_evicts", "object_request_errors",
             "object_request_data_bytes")
 GAUGES = ("uptime", "cpu_usage", "memory", "used_space", "used_inodes", "total_space", "total_inodes", "used_buffer_size_bytes",
-          "store_cache_size_bytes", "blockcache_blocks", "blockcache_bytes", "object_request_uploading")
+          "store_cache_size_bytes", "blockcache_blocks", "blockcache_bytes", "object_request_uploading",
+          "last_successful_backup", "last_backup_duration")
 SPREADS = {"fuse_ops_durations_histogram_seconds": (29, 1e-5, 1.8), "fuse_read_size_bytes": (32, 4096, None), "fuse_written_size_bytes": (32, 4096, None),
            "meta_ops_durations_histogram_seconds": (30, 1e-4, 1.5), "transaction_durations_histogram_seconds": (30, 1e-4, 1.5),
            "object_request_durations_histogram_seconds": (25, 0.01, 1.5)}

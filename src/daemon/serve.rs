@@ -174,7 +174,8 @@ impl Server {
         if number == 0 {
             uring::spawn(Rc::clone(&data).tick());
             let (backup, duties) = (self.plan.backup, self.plan.duties.as_ref());
-            jobs::back_up(backup, duties, Rc::clone(&meta), || self.stores.store());
+            let last = Arc::clone(&self.vfs.last_backup);
+            jobs::back_up(backup, duties, (Rc::clone(&meta), last), || self.stores.store());
             let mounted = Mounted::new(&self.uuid, self.plan.vfs.read_only, self.stores.clone());
             let heartbeat = duties.map(|duties| duties.heartbeat);
             uring::spawn(jobs::follow(Rc::clone(&meta), mounted, heartbeat));

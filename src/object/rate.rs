@@ -7,12 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Local, ObjectInfo, Store, StoreError};
+use crate::limits::SEALED_BYTES_MAX;
 use crate::pages::Page;
 use crate::stdx::monotonic_ns;
 use crate::uring;
 
 /// Share of the asked rate that bodies get.
 const BODIES: f64 = 0.85;
+/// Bytes for which one waits at a time: who has more, such as a backup of metadata, lets others go between.
+const PIECE_BYTES: usize = SEALED_BYTES_MAX;
 /// Seconds of the rate that may be saved up.
 const SAVED_S: f64 = 0.1;
 
@@ -60,9 +63,11 @@ impl Rate {
     }
 
     async fn wait(&self, bytes: usize) {
-        let pause = self.take(bytes, monotonic_ns());
-        if !pause.is_zero() {
-            uring::sleep(pause).await;
+        for from in (0..bytes.max(1)).step_by(PIECE_BYTES) {
+            let pause = self.take(PIECE_BYTES.min(bytes - from), monotonic_ns());
+            if !pause.is_zero() {
+                uring::sleep(pause).await;
+            }
         }
     }
 }
@@ -165,6 +170,26 @@ mod tests {
         assert!((499..=501).contains(&soon.as_millis()), "debts are forgotten: {soon:?}");
         rate.set_mbps(0);
         assert_eq!(rate.take(1 << 40, begin), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_large_body_lets_others_go_between_its_pieces() {
+        use crate::uring::{block_on, spawn};
+        // 85 MB a second for bodies, so that a piece takes 0.2 s.
+        let rate = Rate::of_mbps(800);
+        block_on(async {
+            let began = monotonic_ns();
+            let (large, ended) = (Arc::clone(&rate), crate::stdx::oneshot());
+            spawn(async move {
+                large.wait(4 * PIECE_BYTES).await;
+                ended.0.send(monotonic_ns());
+            });
+            uring::sleep(Duration::from_millis(1)).await;
+            rate.wait(1000).await;
+            let small_ms = (monotonic_ns() - began) / 1_000_000;
+            let large_ms = (ended.1.await.expect("it ends") - began) / 1_000_000;
+            assert!(small_ms < 500 && large_ms >= 650, "{small_ms} ms beside {large_ms} ms");
+        });
     }
 
     #[test]

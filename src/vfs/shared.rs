@@ -17,7 +17,7 @@ use super::told::Told;
 use super::unpublished::Unpublished;
 use super::watched::Watched;
 use crate::limits::BACKGROUND_FILLS_MAX;
-use crate::metrics::Sheets;
+use crate::metrics::{LastDone, Sheets};
 use crate::stdx::{Permits, monotonic_ns, now};
 use crate::types::Time;
 
@@ -38,6 +38,8 @@ pub struct VfsShared {
     /// Warm-ups that nobody waits for.
     pub(super) background_fills: Arc<Permits>,
     pub(super) counts: Sheets<Counts>,
+    /// Of metadata, by this mount.
+    pub last_backup: Arc<LastDone>,
     /// When the mount began.
     pub(super) began: Time,
     /// The same on the monotonic clock.
@@ -61,6 +63,7 @@ impl VfsShared {
             notices: Notices::default(),
             background_fills: Permits::new(BACKGROUND_FILLS_MAX),
             counts: Sheets::default(),
+            last_backup: Arc::default(),
             began: now(),
             began_ns: monotonic_ns(),
         })

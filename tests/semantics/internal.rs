@@ -103,6 +103,9 @@ fn their_names_are_taken_and_nothing_about_them_changes() {
 fn stats_count_what_was_done() {
     with_mount(|m| async move {
         let before = stats(&m).await;
+        for name in ["juicefs_last_successful_backup", "juicefs_last_backup_duration"] {
+            assert_eq!(before.get(name), Some(&0.0), "{name}: there was none");
+        }
         let ino = m.put(Ino::ROOT, b"file", &[7; 100_000]).await;
         assert_eq!(m.cat(ino).await.len(), 100_000);
         m.absent(Ino::ROOT, b"nothing").await;

@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flate2::Compression;
@@ -18,6 +19,7 @@ use crate::limits::{BACKUP_BYTES_MAX, CHECK_PAGE};
 use crate::meta::{
     Commit, Counter, Engine, EngineError, Expect, Key, Meta, Mutation, Outcome, Value,
 };
+use crate::metrics::LastDone;
 use crate::object::{Store, StoreError};
 use crate::pages::Page;
 use crate::stdx::calendar::{parse_rfc3339, rfc3339};
@@ -69,11 +71,11 @@ pub(super) enum BackupError {
     TooMany(i64),
 }
 
-/// Back up metadata for as long as the core runs, or say why this mount does not.
+/// Back up metadata for as long as the core runs, noting when in `last`, or say why this mount does not.
 pub fn begin(
     plan: Option<BackupPlan>,
     duties: Option<&Duties>,
-    meta: Rc<Meta>,
+    (meta, last): (Rc<Meta>, Arc<LastDone>),
     store: impl FnOnce() -> Rc<dyn Store>,
 ) {
     let none = "this mount makes no backups of metadata";
@@ -84,18 +86,18 @@ pub fn begin(
             tracing::warn!("{none}: --no-bgjob leaves that to others");
         }
         (Some(plan), Some(_)) => {
-            uring::spawn(repeat(plan, meta, store()));
+            uring::spawn(repeat(plan, meta, store(), last));
         }
     }
 }
 
-async fn repeat(plan: BackupPlan, meta: Rc<Meta>, store: Rc<dyn Store>) {
+async fn repeat(plan: BackupPlan, meta: Rc<Meta>, store: Rc<dyn Store>, last: Arc<LastDone>) {
     let mut chance = Chance::from_system();
     let mut clock = Steady::seen(now().sec, monotonic_ns());
     loop {
         uring::sleep(about(plan.period / LOOKS, &mut chance)).await;
         let is_steady = clock.is_steady(now().sec, monotonic_ns());
-        match once(plan, &meta, &*store).await {
+        match once(plan, &meta, &*store, &last).await {
             Ok(Some(_)) if !is_steady => {
                 tracing::warn!("the clock has jumped ahead: old backups of metadata stay for now");
             }
@@ -111,6 +113,7 @@ async fn once(
     plan: BackupPlan,
     meta: &Meta,
     store: &dyn Store,
+    last: &LastDone,
 ) -> Result<Option<i64>, BackupError> {
     if meta.is_held() {
         return Ok(None);
@@ -125,7 +128,9 @@ async fn once(
     let (body, bytes) = out.finish().map_err(DumpError::from)?.done();
     let name = format!("{FOLDER}{}", rotation::name(at_s));
     store.put(name.clone(), body).await?;
-    let seconds = (monotonic_ns() - began_ns) as f64 / 1e9;
+    let took_ns = monotonic_ns() - began_ns;
+    last.set(at_s as u64 * 1_000_000_000, took_ns);
+    let seconds = took_ns as f64 / 1e9;
     tracing::info!(name, names, bytes, seconds, "metadata is backed up");
     Ok(Some(at_s))
 }
@@ -262,26 +267,30 @@ mod tests {
     #[test]
     fn one_client_backs_up_once_a_period() {
         block_on(async {
+            let last = LastDone::default();
             let (meta, store) = (volume().await, mem::open("backup-once"));
             meta.set_held(true);
-            assert_eq!(once(PLAN, &meta, &store).await.unwrap(), None, "it changes nothing");
+            assert_eq!(once(PLAN, &meta, &store, &last).await.unwrap(), None, "it changes nothing");
+            assert_eq!((last.at_ns(), last.took_ns()), (0, 0));
             meta.set_held(false);
-            let at_s = once(PLAN, &meta, &store).await.unwrap().expect("none was made yet");
+            let at_s = once(PLAN, &meta, &store, &last).await.unwrap().expect("none was made yet");
+            assert_eq!(last.at_ns() / 1_000_000_000, at_s as u64);
+            assert!((1..60_000_000_000).contains(&last.took_ns()));
             let name = named(at_s);
-            assert_eq!(once(PLAN, &meta, &store).await.unwrap(), None);
+            assert_eq!(once(PLAN, &meta, &store, &last).await.unwrap(), None);
             let (body, count) = store.get(name.clone(), 0, vec![0; 1 << 16]).await.unwrap();
             let mut text = String::new();
             GzDecoder::new(&body[..count]).read_to_string(&mut text).unwrap();
             assert!(text.contains("\"FSTree\":{\"attr\":{\"inode\":1,"), "{text}");
             assert!(text.contains("{\"name\":\"lastBackup\",\"value\":\"20"), "{text}");
             step::set_ahead_s(3599);
-            assert_eq!(once(PLAN, &meta, &store).await.unwrap(), None);
+            assert_eq!(once(PLAN, &meta, &store, &last).await.unwrap(), None);
             step::set_ahead_s(3601);
-            let next = once(PLAN, &meta, &store).await.unwrap().expect("the hour is over");
+            let next = once(PLAN, &meta, &store, &last).await.unwrap().expect("the hour is over");
             assert_eq!(backups(&store).await, [name, named(next)]);
             // A stamp by a wrong clock holds nobody up.
             step::set_ahead_s(-7200);
-            assert!(once(PLAN, &meta, &store).await.unwrap().is_some());
+            assert!(once(PLAN, &meta, &store, &last).await.unwrap().is_some());
             mem::forget("backup-once");
         });
     }
@@ -303,10 +312,11 @@ mod tests {
     #[test]
     fn there_is_none_where_it_would_be_too_much_or_the_stamp_is_odd() {
         block_on(async {
+            let last = LastDone::default();
             let (meta, store) = (volume().await, mem::open("backup-none"));
             let told = async |period| {
                 let plan = BackupPlan { period, ..PLAN };
-                once(plan, &meta, &store).await.map_err(|error| error.to_string())
+                once(plan, &meta, &store, &last).await.map_err(|error| error.to_string())
             };
             set(meta.engine(), Mutation::Add(Counter::TotalInodes, HOURLY_INODES_MAX + 1)).await;
             let many = told(HOUR).await.unwrap_err();
@@ -323,6 +333,7 @@ mod tests {
     #[test]
     fn old_ones_go_and_what_others_put_there_stays() {
         block_on(async {
+            let last = LastDone::default();
             let (meta, store) = (volume().await, mem::open("backup-old"));
             let old = ["dump-2001-01-01-000000.json.gz", "note", "dump-2001-01-01.json"];
             let put = async |name: String| {
@@ -331,7 +342,7 @@ mod tests {
             for name in old {
                 put(format!("{FOLDER}{name}")).await;
             }
-            let at_s = once(PLAN, &meta, &store).await.unwrap().expect("none was made yet");
+            let at_s = once(PLAN, &meta, &store, &last).await.unwrap().expect("none was made yet");
             rotate(PLAN, &store, at_s).await;
             assert_eq!(backups(&store).await.len(), 4, "who was away for long lets nothing go");
             let mut kept: Vec<_> = (0..16).rev().map(|hour| named(at_s - hour * 3600)).collect();

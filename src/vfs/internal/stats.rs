@@ -86,6 +86,11 @@ impl Vfs {
         if let Some(bytes) = resident_bytes() {
             report.gauge("memory", "Bytes of memory that are resident.", bytes);
         }
+        let backup = &self.shared.last_backup;
+        let help = "Unix time of this mount's last backup of metadata, 0 without one.";
+        report.gauge_ns("last_successful_backup", help, backup.at_ns());
+        let help = "Seconds that it took.";
+        report.gauge_ns("last_backup_duration", help, backup.took_ns());
     }
 
     fn metadata(&self, report: &mut Report) {
