@@ -25,6 +25,9 @@ const OPEN_NEWEST: usize = 4;
 /// Uncommitted slices a file may have; more writes wait.
 pub(super) const SLICES_MAX: usize = 1000;
 
+/// Slices that wait for their upload and are merged at a time: fewer than a compaction looks at.
+const RUN_MAX: usize = SLICES_MAX / 2;
+
 /// Slices of a chunk committed at once.
 const COMMIT_SLICES: usize = 100;
 
@@ -293,7 +296,7 @@ impl Extents {
         let Some(slices) = self.chunks.get(&chunk) else { return Vec::new() };
         let waits = |slice: &&Slice| slice.noted == Noted::Kept && slice.is_all_staged();
         let run = slices.slices[slices.committing..].iter().skip_while(|slice| !waits(slice));
-        run.take_while(waits).map(|slice| slice.note(ino, chunk)).collect()
+        run.take_while(waits).take(RUN_MAX).map(|slice| slice.note(ino, chunk)).collect()
     }
 
     /// Where a run is, if it is still as it was and none of it is being committed.
