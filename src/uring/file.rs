@@ -40,3 +40,9 @@ pub async fn fdatasync(fd: impl AsFd) -> io::Result<()> {
     let entry = opcode::Fsync::new(raw).flags(types::FsyncFlags::DATASYNC).build();
     Operation::start(Kept::Nothing, |_| entry).await.0.map(|_| ())
 }
+
+/// Bring all of a file or directory to the disk: of a directory, its names.
+pub async fn fsync(fd: impl AsFd) -> io::Result<()> {
+    let entry = opcode::Fsync::new(types::Fd(fd.as_fd().as_raw_fd())).build();
+    Operation::start(Kept::Nothing, |_| entry).await.0.map(|_| ())
+}

@@ -1,11 +1,15 @@
 //! What the staging area asks of a disk, so that a test can lose its power at any point.
 //!
-//! Owns the list of things that are asked, and how the operating system does them. All paths are
+//! Owns the list of things that are asked; `os` is how the operating system does them. All paths are
 //! relative to the folder of the volume. Writes are in the kernel when they return and on the disk
 //! after a sync: of a file for its bytes and length, of a directory for its names.
 
+mod os;
+
 use std::future::Future;
 use std::io;
+
+pub(super) use os::Os;
 
 /// A folder on a disk.
 pub trait Medium: Send + Sync + 'static {

@@ -4,9 +4,12 @@
 //! order of uploads. Does not own the uploads (`data` does), what a slice is, nor who waits.
 
 mod config;
+#[cfg(test)]
+mod crash;
 mod level;
 mod log;
 mod medium;
+mod sync;
 
 use std::sync::Arc;
 
@@ -22,7 +25,9 @@ use crate::stdx::Gate;
 #[derive(Debug, thiserror::Error)]
 pub enum StagingError {
     /// Another process keeps blocks there.
-    #[error("{folder} is in use by process {pid}; unmount it, or give this mount its own --cache-dir")]
+    #[error(
+        "{folder} is in use by process {pid}; unmount it, or give this mount its own --cache-dir"
+    )]
     InUse {
         /// The folder of this volume.
         folder: String,
