@@ -561,7 +561,7 @@ mod tests {
                 sync(&model, &file).await;
                 model.rename("d/f", "d/g").unwrap();
                 model.link("d/g", "h").unwrap();
-                drop(model.create("d/i").unwrap());
+                model.create("d/i").unwrap();
                 model.remove("d/i").unwrap();
                 let later = model.after_power_loss(seed);
                 let names: Vec<_> = later.lock().names.keys().cloned().collect();
