@@ -12,6 +12,8 @@ mod aside;
 mod block;
 mod close;
 mod config;
+#[cfg(test)]
+mod crash;
 mod durable;
 mod files;
 mod folder;

@@ -366,7 +366,10 @@ mod tests {
             sequence: 5,
             synced: 4,
         };
-        assert_eq!(hex(&encode(&block)), "GOLDEN_BLOCK");
+        assert_eq!(
+            hex(&encode(&block)),
+            "712edd4a0102000009000000839206e305000000000000000400000000000000665544332211000003000000090000004d000000000000007b68e5cf8b010000"
+        );
         let header = SegmentHeader {
             number: 7,
             base: 5,
@@ -374,7 +377,10 @@ mod tests {
             synced: 990,
             previous: Some(Previous { number: 6, end: 4096, sum: 0x0102_0304 }),
         };
-        assert_eq!(hex(&encode_segment(&header)), "GOLDEN_SEGMENT");
+        assert_eq!(
+            hex(&encode_segment(&header)),
+            "3f603e1f6a66732d6c6f670a010000000700000005000000e803000000000000de03000000000000060000000010000004030201000000000000000000000000"
+        );
     }
 
     #[test]

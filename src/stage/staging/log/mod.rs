@@ -111,7 +111,7 @@ impl<M: Medium> Log<M> {
     }
 
     /// Append a record; the kernel has it when this returns. The segment of a block is needed until
-    /// the block is released.
+    /// the block is released. One that was answered with an error may be found after a crash.
     pub(super) fn append(&self, record: &Record<'_>) -> io::Result<Place> {
         let new = match *record {
             Record::Block { key, tier, group, kept_ms, pages } => {

@@ -69,14 +69,18 @@ pub(super) fn replay<M: Medium>(
     let mut survey = Survey::of(medium, &numbers)?;
     let chain = survey.chain()?;
     let mut telling = Telling { medium, found, space: Space::default() };
+    let base = chain.first().map_or(u32::MAX, |link| link.header.number);
+    // That these are needless may not be on the disk yet: they go with a round that has brought it there.
+    let needless = numbers.iter().copied().filter(|number| *number < base && !chain.is_empty());
+    needless.clone().for_each(|number| telling.space.begin(number));
     for link in &chain {
         telling.segment(link)?;
     }
     telling.notes()?;
     let space = telling.space;
-    for number in &numbers {
+    for number in numbers.iter().filter(|number| **number >= base || chain.is_empty()) {
         if chain.iter().all(|link| link.header.number != *number) {
-            // It is looked at, and left out, again if it stays.
+            // Of no chain that was promised. It is looked at, and left out, again if it stays.
             let _ = medium.remove(&path(*number));
         }
     }
@@ -98,7 +102,7 @@ pub(super) fn replay<M: Medium>(
         previous: tip.map(|tip| Previous { number: tip.header.number, end: tip.end, sum: tip.sum }),
         next_number: numbers.last().map_or(Some(1), |last| last.checked_add(1)).ok_or_else(full)?,
         tail: tip.map_or(0, |tip| tip.last),
-        base: chain.first().map_or(0, |first| first.header.number),
+        base: needless.min().or(chain.first().map(|first| first.header.number)).unwrap_or(0),
     };
     Ok(Replayed { writer, synced: survey.synced })
 }

@@ -162,7 +162,8 @@ impl<'a, M: Medium> Reading<'a, M> {
     fn bytes(&mut self, at: u64, len: usize) -> io::Result<&[u8]> {
         let held = self.at..self.at + self.window.len() as u64;
         if at < held.start || at + len as u64 > held.end {
-            self.window.resize(len.max(AHEAD_BYTES), 0);
+            let left = usize::try_from(self.len_bytes.saturating_sub(at)).unwrap_or(usize::MAX);
+            self.window.resize(len.max(AHEAD_BYTES).min(left), 0);
             let count = self.medium.read_at(&self.file, at, &mut self.window)?;
             self.window.truncate(count);
             self.at = at;

@@ -1,0 +1,6 @@
+//! Crashes at every point, on a disk in memory that may lose its power.
+
+mod log;
+mod model;
+
+pub(super) use model::{Fault, Model};
