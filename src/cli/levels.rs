@@ -68,10 +68,10 @@ fn number(state: &Value, name: &str) -> u64 {
     state[name].as_u64().unwrap_or(0)
 }
 
-/// What is left of a path, and why: `3 blocks (12.00 MiB), the oldest for 40.0 s; last error: no bucket`.
+/// What is left of a path, and why: `3 blocks (12.00 MiB) left, the oldest for 40.0 s; last error: no bucket`.
 pub fn left(state: &Value) -> String {
     let mut text = format!(
-        "{} ({}), the oldest for {}",
+        "{} ({}) left, the oldest for {}",
         blocks(number(state, "blocks_left")),
         amount(number(state, "bytes_left")),
         time_ms(number(state, "oldest_age_ms")),
@@ -92,7 +92,7 @@ fn verdict(path: &Path, flushed: &Flushed, level: Level) -> String {
     match flushed.reached {
         true => format!("{shown} is {level}, after {waited}"),
         false => format!(
-            "{shown} is not {level} after {waited}: {} left; `jfs-uring status` tells more",
+            "{shown} is not {level} after {waited}: {}; `jfs-uring status` tells more",
             left(&flushed.state)
         ),
     }
@@ -139,7 +139,7 @@ fn file_words(state: &Value) -> String {
         lines.push(line("files", number(state, "files")));
     }
     if number(state, "bytes_left") > 0 || number(state, "blocks_left") > 0 {
-        lines.push(line("left", left(state)));
+        lines.push(line("waits", left(state)));
     }
     lines.join("\n")
 }
@@ -263,7 +263,7 @@ mod tests {
             Flushed { reached: false, waited: Duration::from_secs(30), state: state() };
         let told = verdict(Path::new("/m"), &flushed, Level::Uploaded);
         assert!(
-            told.starts_with("/m is not uploaded after 30.0 s: 3 blocks (12.00 MiB), "),
+            told.starts_with("/m is not uploaded after 30.0 s: 3 blocks (12.00 MiB) left, "),
             "{told}"
         );
         assert_eq!(verdict_json(&flushed, Level::Uploaded)["reached"], false);

@@ -34,7 +34,7 @@ pub fn run(asked: &UmountArgs) -> Result<(), Failure> {
 fn stays(point: &Path, state: &Value) -> String {
     let shown = point.display();
     format!(
-        "{shown} stays mounted: {} left in time; wait longer, or `jfs-uring umount {shown}` leaves them for the next mount",
+        "{shown} stays mounted: {}; wait longer, or `jfs-uring umount {shown}` leaves them for the next mount",
         left(state)
     )
 }
