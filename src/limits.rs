@@ -50,9 +50,11 @@ pub const CONTROL_ANSWERS_BYTES_MAX: usize = 1 << 20;
 /// Names, and nodes, that the kernel may keep for long because their changes are heard of; others are
 /// kept for a second.
 pub const WATCHED_MAX: usize = 1 << 17;
-/// Of these, names of one directory.
+/// Directories whose listing the kernel may keep because its changes are heard of; of others it keeps none.
+pub const WATCHED_LISTINGS_MAX: usize = 1 << 14;
+/// Of the names, those of one directory.
 pub const WATCHED_NAMES_OF_DIR_MAX: usize = 1 << 12;
-/// Of these, names that an engine is asked about at a time.
+/// Of the names, those that an engine is asked about at a time.
 pub const WATCHED_NAMES_TOGETHER: usize = 1 << 9;
 /// What the kernel must forget and has not heard yet; who has more to tell waits.
 pub const NOTICES_MAX: usize = 1 << 12;
@@ -100,6 +102,9 @@ pub const REDIS_CHUNKS_TRIED_MAX: usize = 1 << 14;
 pub const REDIS_NODES_MAX: usize = 64;
 /// Requests over HTTP in work, all cores together; one more waits for its turn.
 pub const NET_REQUESTS_MAX: usize = 1 << 10;
+/// Names of one folder of an object store that a listing holds, where the store lists in no order.
+#[cfg(feature = "object-extra")]
+pub const FOLDER_NAMES_MAX: usize = 1 << 14;
 /// Connections to one bucket that are kept open without use.
 pub const STORE_CONNECTIONS_IDLE_MAX: usize = 64;
 /// Bytes of an encrypted object; a longer one is no block.

@@ -7,7 +7,7 @@ import time
 
 from .rig import check
 
-MINUTE = ("--attr-cache", "60s", "--entry-cache", "60s", "--dir-entry-cache", "60s", "--negative-entry-cache", "60s", "--open-cache", "60s")
+MINUTE = ("--attr-cache", "60s", "--entry-cache", "60s", "--dir-entry-cache", "60s", "--negative-entry-cache", "60s", "--open-cache", "60s", "--readdir-cache")
 SOON, SECOND, ROUNDS = 0.5, 1.3, 200
 
 
@@ -59,6 +59,7 @@ def _same(names):
         ("a file moved over another", lambda: os.rename(os.path.join(far, "over"), os.path.join(far, "under")), lambda: _read(os.path.join(near, "under")) == b"over"),
         ("a removed folder", lambda: os.rmdir(os.path.join(far, "folder")), lambda: not there("folder")),
         ("a folder of a folder", lambda: os.mkdir(os.path.join(far, "deep", "er")), lambda: there("deep/er") and stat("deep").st_nlink == 3),
+        ("a file in a listing", lambda: _write(os.path.join(far, "listed", "late"), b"x"), lambda: "late" in os.listdir(os.path.join(near, "listed"))),
         ("other bits", lambda: os.chmod(os.path.join(far, "bits"), 0o600), lambda: stat("bits").st_mode & 0o777 == 0o600),
         ("one more link", lambda: os.link(os.path.join(far, "bits"), os.path.join(far, "bits too")), lambda: stat("bits").st_nlink == 2),
         ("other content", lambda: _write(os.path.join(far, "content"), b"after!"), lambda: _read(os.path.join(near, "content")) == b"after!"),
@@ -69,8 +70,9 @@ def _same(names):
 def _make(point):
     for name in ("gone", "old name", "over", "under", "bits", "content", "written", "turns"):
         _write(os.path.join(point, name), name.encode())
-    for name in ("folder", "deep"):
+    for name in ("folder", "deep", "listed", "emptied"):
         os.mkdir(os.path.join(point, name))
+    _write(os.path.join(point, "emptied", "only"), b"x")
 
 
 def _look(point):
@@ -78,6 +80,8 @@ def _look(point):
     for name in [*os.listdir(point), "new", "new name", "bits too", "deep/er", "lost", "back"]:
         with contextlib.suppress(FileNotFoundError):
             os.stat(os.path.join(point, name))
+    for name in ("listed", "emptied"):
+        os.listdir(os.path.join(point, name))
     for name in ("under", "content", "turns"):
         _read(os.path.join(point, name))
 
@@ -131,9 +135,11 @@ def _cut(rig, points):
     (listener,) = _tracking(rig)
     _redis(rig, "CLIENT", "KILL", "ID", listener)
     _write(os.path.join(far, "lost"), b"x")
+    os.unlink(os.path.join(far, "emptied", "only"))
     os.chmod(os.path.join(far, "turns"), 0o640)
     check(_takes(lambda: os.path.exists(os.path.join(points[0], "lost")), SECOND), "a name made while nothing is heard is not seen")
     check(_takes(lambda: os.stat(os.path.join(points[0], "turns")).st_mode & 0o777 == 0o640, SECOND), "bits set meanwhile are not seen")
+    check(_takes(lambda: not os.listdir(os.path.join(points[0], "emptied")), SECOND), "a listing is kept although nothing is heard")
     for number in range(2):
         os.unlink(os.path.join(far, "lost")) if number else os.chmod(os.path.join(far, "turns"), 0o604)
     check(_takes(lambda: not os.path.exists(os.path.join(points[0], "lost")), SECOND), "a name is kept for longer than a second")

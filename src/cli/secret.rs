@@ -6,7 +6,9 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use super::args::{SECRET_KEY_ENV, SESSION_TOKEN_ENV};
+use clap::CommandFactory;
+
+use super::args::{Cli, SECRET_KEY_ENV, SESSION_TOKEN_ENV};
 use crate::config::split_password;
 use crate::daemon::Failure;
 
@@ -36,10 +38,24 @@ pub fn hide(words: &[OsString]) -> Result<(), Failure> {
     )))
 }
 
+/// What the parser takes for META-URL, where that is an address of Redis without `redis://`. Words that it
+/// refuses end the program at once, and hide nothing.
+fn bare_address(words: &[OsString]) -> Option<String> {
+    let mut program = Cli::command().ignore_errors(true);
+    let found = program.try_get_matches_from_mut(words).ok()?;
+    let (verb, given) = found.subcommand()?;
+    let is_url = |names: &[clap::builder::Str]| names.iter().any(|name| name.contains("META-URL"));
+    let mut arguments = program.find_subcommand(verb)?.get_arguments();
+    let argument = arguments.find(|argument| argument.get_value_names().is_some_and(is_url))?;
+    let text = given.try_get_one::<String>(argument.get_id().as_str()).ok().flatten()?;
+    (!text.contains("://")).then(|| text.clone())
+}
+
 /// The words without secrets, and the secrets by the variables they go to.
 fn split(words: &[OsString]) -> (Vec<OsString>, Vec<(&'static str, String)>) {
     let mut found = Vec::new();
     let mut kept = Vec::new();
+    let bare = bare_address(words);
     let is_format = words.get(1).is_some_and(|verb| verb == "format");
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -62,7 +78,11 @@ fn split(words: &[OsString]) -> (Vec<OsString>, Vec<(&'static str, String)>) {
             Some((_, url)) if text.starts_with("--") => text.split_at(text.len() - url.len()),
             _ => ("", text),
         };
-        match split_password(url) {
+        let split = match bare.as_deref() == Some(url) {
+            true => split_password(&format!("redis://{url}")),
+            false => split_password(url),
+        };
+        match split {
             Some((url, password)) => {
                 found.push((PASSWORD, password));
                 kept.push(format!("{before}{url}").into());
@@ -94,6 +114,23 @@ mod tests {
         let (kept, found) = parts("j info --meta=redis://u:p@h/1 /f");
         assert_eq!(kept, "j info --meta=redis://u@h/1 /f");
         assert_eq!(found, [(PASSWORD, "p".to_owned())]);
+        let password = [(PASSWORD, "p".to_owned())];
+        for (line, wanted) in [
+            (
+                "j mount -d --cache-dir /c:d@e u:p@h:6379/1 /m:x@y",
+                "j mount -d --cache-dir /c:d@e redis://u@h:6379/1 /m:x@y",
+            ),
+            ("j format :p@h/1 vol", "j format redis://@h/1 vol"),
+            ("j status :p@h/1", "j status redis://@h/1"),
+            ("j fsck --deep :p@h/1", "j fsck --deep redis://@h/1"),
+            ("j info --meta :p@h/1 /f:x@y", "j info --meta redis://@h/1 /f:x@y"),
+            ("j info --meta=:p@h/1 /f", "j info --meta=redis://@h/1 /f"),
+        ] {
+            assert_eq!(parts(line), (wanted.to_owned(), password.to_vec()), "{line}");
+        }
+        for line in ["j mount h:6379/1 /m", "j umount /a:b@c", "j version", "j mount --help", "j"] {
+            assert_eq!(parts(line), (line.to_owned(), vec![]));
+        }
         let (kept, found) = parts("j mount --secret-key S a b");
         assert_eq!((kept.as_str(), found.len()), ("j mount --secret-key S a b", 0));
     }

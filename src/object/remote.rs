@@ -1,10 +1,13 @@
-//! What stores in the network share: pages lent to requests, ranges, listed names, threads.
+//! What stores in the network share: the way to the server, pages lent to requests, ranges, removals,
+//! listed names, threads.
 //!
 //! Owns how the request library is used for these. Does not sort errors: each store knows what its
 //! server means.
 
 use bytes::Bytes;
-use opendal::{Buffer, Entry, Error, ErrorKind, Metadata, Operator};
+use opendal::{Buffer, Entry, Error, ErrorKind, HttpTransporter, Metadata, Operator};
+use opendal_http_transport_reqwest::ReqwestTransport;
+use reqwest::Client;
 
 use super::{ObjectInfo, StoreError};
 use crate::net::runtime;
@@ -23,6 +26,25 @@ impl AsRef<[u8]> for Lent {
 pub(super) fn lent(body: Vec<Page>) -> Buffer {
     let body: Vec<Bytes> = body.into_iter().map(|page| Bytes::from_owner(Lent(page))).collect();
     Buffer::from(body)
+}
+
+/// An operator whose requests go through `client`.
+pub(super) fn through(client: Client, operator: Operator) -> Operator {
+    let transport = HttpTransporter::new(ReqwestTransport::new(client));
+    let context = operator.base_context().with_http_transport(transport);
+    operator.with_context(context)
+}
+
+/// Remove an object; a missing one is fine.
+pub(super) async fn delete(
+    operator: &Operator,
+    key: &str,
+    sorted: fn(&Error, &str) -> StoreError,
+) -> Result<(), StoreError> {
+    match operator.delete(key).await.map_err(|error| sorted(&error, key)) {
+        Err(StoreError::Missing(_)) => Ok(()),
+        done => done,
+    }
 }
 
 /// What there is of `len` bytes from `offset` on, and what the server says of the object.

@@ -17,6 +17,7 @@ use super::dispatch::Vfs;
 use super::error::Done;
 use super::internal;
 use super::op::{DirentReply, Reply};
+use super::watched::Listing;
 use crate::limits::{LISTED_NAMES_MAX, LISTING_CHANGES_MAX};
 use crate::meta::DirEntry;
 use crate::stdx::monotonic_ns;
@@ -31,8 +32,10 @@ const FETCHES: usize = 8;
 /// Bytes of a directory reply for each name, and with attributes.
 const DIRENT_BYTES: usize = 24;
 const ENTRY_BYTES: usize = 128;
-/// The kernel keeps what it lists (`FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE`).
-const CACHED: u32 = 8 | 2;
+/// The kernel keeps what it lists (`FOPEN_CACHE_DIR`).
+const KEEPS: u32 = 8;
+/// And believes what it kept before (`FOPEN_KEEP_CACHE`).
+const BELIEVES: u32 = 2;
 
 /// What this mount did to a name.
 #[derive(Clone, Debug)]
@@ -199,7 +202,11 @@ impl Vfs {
         let dir = self.shared.listings.open(ino);
         let added = self.shared.handles.add_dir(Arc::clone(&dir));
         let handle = added.inspect_err(|_| self.shared.listings.close(&dir))?;
-        let open_flags = if self.config.readdir_cache { CACHED } else { 0 };
+        let open_flags = match self.listing(ino) {
+            Listing::Unheard => 0,
+            Listing::New => KEEPS,
+            Listing::Known => KEEPS | BELIEVES,
+        };
         Ok(Reply::Open { handle, open_flags })
     }
 

@@ -87,7 +87,10 @@ impl Vfs {
                 self.end(span, done)
             }),
             Op::Forget { items } => {
-                items.iter().for_each(|(ino, _)| self.shared.inodes.forget(*ino));
+                for (ino, _) in &items {
+                    self.shared.inodes.forget(*ino);
+                    self.shared.watched.forget_listing(*ino);
+                }
                 Box::pin(ready(Reply::None))
             }
             Op::Release { handle, flock_owner, .. } => {

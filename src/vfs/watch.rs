@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::dispatch::Vfs;
 use super::notices::Notice;
+use super::watched::{Kept, Listing};
 use crate::limits::WATCHED_NAMES_TOGETHER;
 use crate::meta::Heard;
 use crate::types::{Ino, Name};
@@ -73,14 +74,14 @@ impl Vfs {
             Heard::Dir(ino) => {
                 let Some(ino) = self.shown(ino) else { return };
                 shared.changes.note(ino);
-                shared.watched.suspect_dir(ino, self.config.readdir_cache);
+                shared.watched.suspect_dir(ino);
             }
             Heard::Everything => {
                 shared.changes.forget();
                 shared.inodes.each(|inode| inode.forget_told());
-                let (names, nodes) = shared.watched.take_all();
-                self.tell_later(nodes.clone());
-                let notices = told_of(names, nodes);
+                let kept = shared.watched.take_all();
+                self.tell_later(kept.nodes.clone());
+                let notices = told_of(kept);
                 let shared = Arc::clone(shared);
                 uring::spawn(async move {
                     for notice in notices {
@@ -93,11 +94,11 @@ impl Vfs {
 
     /// Changes are not heard of any more: nothing counts that was kept.
     async fn lose(&self) {
-        let (names, nodes) = self.shared.watched.end();
+        let kept = self.shared.watched.end();
         self.shared.changes.forget();
         self.shared.inodes.each(|inode| inode.forget_told());
-        self.tell_later(nodes.clone());
-        for notice in told_of(names, nodes) {
+        self.tell_later(kept.nodes.clone());
+        for notice in told_of(kept) {
             self.shared.notices.tell(notice).await;
         }
     }
@@ -142,7 +143,7 @@ impl Vfs {
         loop {
             for dir in self.shared.watched.suspect_dirs().await {
                 let names = self.look_at_names(dir).await;
-                if self.config.readdir_cache {
+                if self.shared.watched.keeps_listing(dir) {
                     self.shared.notices.tell(Notice::Content(dir)).await;
                 }
                 uring::sleep(REST_PER_NAME * names).await;
@@ -166,6 +167,16 @@ impl Vfs {
             }
         }
         u32::try_from(told.len()).expect("a directory has a bound of names")
+    }
+
+    /// Whether the kernel may keep the listing of a directory that it opens.
+    pub(super) fn listing(&self, dir: Ino) -> Listing {
+        match (self.config.readdir_cache, self.config.watch) {
+            (false, _) => Listing::Unheard,
+            // Its own look at the directory's time is what keeps it right.
+            (true, false) => Listing::Known,
+            (true, true) => self.shared.watched.keep_listing(dir),
+        }
     }
 
     /// How long the kernel may keep attributes that are looked at after this.
@@ -210,7 +221,8 @@ impl Vfs {
     }
 }
 
-fn told_of(names: Vec<(Ino, Name)>, nodes: Vec<Ino>) -> impl Iterator<Item = Notice> {
-    let names = names.into_iter().map(|(dir, name)| Notice::Name { dir, name });
-    names.chain(nodes.into_iter().map(Notice::Attributes))
+fn told_of(kept: Kept) -> impl Iterator<Item = Notice> {
+    let names = kept.names.into_iter().map(|(dir, name)| Notice::Name { dir, name });
+    let nodes = kept.nodes.into_iter().map(Notice::Attributes);
+    names.chain(nodes).chain(kept.listings.into_iter().map(Notice::Content))
 }

@@ -11,13 +11,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
 
-use crate::limits::{WATCHED_MAX, WATCHED_NAMES_OF_DIR_MAX};
+use crate::limits::{WATCHED_LISTINGS_MAX, WATCHED_MAX, WATCHED_NAMES_OF_DIR_MAX};
 use crate::stdx::{Gate, monotonic_ns};
 use crate::types::{Ino, Name};
 
 const SHARDS: usize = 16;
 /// Nodes, and names, of each.
 const PER_SHARD: usize = WATCHED_MAX / SHARDS;
+/// Listings of each.
+const LISTINGS_PER_SHARD: usize = WATCHED_LISTINGS_MAX / SHARDS;
 /// A full table is searched for what the kernel no longer keeps once in so long.
 const SWEEP_NS: u64 = 1_000_000_000;
 /// A reply is in the kernel's hands after so long.
@@ -35,7 +37,31 @@ struct Shard {
     /// By directory; they lie in its shard.
     dirs: HashMap<Ino, HashMap<Name, Told, RandomState>, RandomState>,
     names: usize,
+    /// Directories whose listing the kernel may keep.
+    listings: HashSet<Ino, RandomState>,
     swept_ns: u64,
+}
+
+/// What the kernel may keep.
+#[derive(Default, PartialEq, Eq, Debug)]
+pub(super) struct Kept {
+    /// Names with their directories.
+    pub names: Vec<(Ino, Name)>,
+    /// Nodes whose attributes it keeps.
+    pub nodes: Vec<Ino>,
+    /// Directories whose listing it keeps.
+    pub listings: Vec<Ino>,
+}
+
+/// Whether the kernel may keep the listing of a directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Listing {
+    /// Not, for its changes would be missed.
+    Unheard,
+    /// From now on; one that it kept before is not to be believed.
+    New,
+    /// It may, and may have one already.
+    Known,
 }
 
 /// What may have changed.
@@ -62,24 +88,24 @@ impl Watched {
         self.stands.store(true, Ordering::SeqCst);
     }
 
-    /// They are not any more: nothing else is kept, and what was kept is handed out. Names with their
-    /// directories, then nodes.
-    pub fn end(&self) -> (Vec<(Ino, Name)>, Vec<Ino>) {
+    /// They are not any more: nothing else is kept, and what was kept is handed out.
+    pub fn end(&self) -> Kept {
         self.stands.store(false, Ordering::SeqCst);
         self.take_all()
     }
 
     /// What was kept is handed out, as by [`Watched::end`].
-    pub fn take_all(&self) -> (Vec<(Ino, Name)>, Vec<Ino>) {
-        let (mut names, mut nodes) = (Vec::new(), Vec::new());
+    pub fn take_all(&self) -> Kept {
+        let mut kept = Kept::default();
         for shard in &self.shards {
             let shard = mem::take(&mut *locked(shard));
-            nodes.extend(shard.nodes.into_keys());
+            kept.nodes.extend(shard.nodes.into_keys());
+            kept.listings.extend(shard.listings);
             for (dir, told) in shard.dirs {
-                names.extend(told.into_keys().map(|name| (dir, name)));
+                kept.names.extend(told.into_keys().map(|name| (dir, name)));
             }
         }
-        (names, nodes)
+        kept
     }
 
     /// Whether changes are heard of.
@@ -132,6 +158,32 @@ impl Watched {
         true
     }
 
+    /// The kernel is about to open a directory, and would keep what it lists.
+    pub fn keep_listing(&self, dir: Ino) -> Listing {
+        let mut shard = self.shard(dir);
+        if !self.stands() || self.is_behind() {
+            return Listing::Unheard;
+        }
+        if shard.listings.contains(&dir) {
+            return Listing::Known;
+        }
+        if shard.listings.len() >= LISTINGS_PER_SHARD {
+            return Listing::Unheard;
+        }
+        shard.listings.insert(dir);
+        Listing::New
+    }
+
+    /// Whether the kernel may keep the listing of a directory.
+    pub fn keeps_listing(&self, dir: Ino) -> bool {
+        self.shard(dir).listings.contains(&dir)
+    }
+
+    /// The kernel has forgotten an inode, and its listing with it.
+    pub fn forget_listing(&self, ino: Ino) {
+        self.shard(ino).listings.remove(&ino);
+    }
+
     /// Attributes may have changed: they count as not kept, and if they were, the kernel is to hear.
     pub fn suspect_node(&self, ino: Ino) {
         let kept = self.shard(ino).nodes.remove(&ino);
@@ -144,9 +196,12 @@ impl Watched {
         }
     }
 
-    /// Names in a directory may have changed; looked at if any is kept, or `always`.
-    pub fn suspect_dir(&self, dir: Ino, always: bool) {
-        if always || self.shard(dir).dirs.contains_key(&dir) {
+    /// Names in a directory may have changed; looked at if any is kept, or its listing.
+    pub fn suspect_dir(&self, dir: Ino) {
+        let shard = self.shard(dir);
+        let kept = shard.dirs.contains_key(&dir) || shard.listings.contains(&dir);
+        drop(shard);
+        if kept {
             self.suspects().dirs.insert(dir);
             self.suspected.open();
         }
@@ -255,9 +310,13 @@ mod tests {
         assert!(!watched.keep_node(Ino(7), LONG) && !watched.keep_name(Ino(1), b"a", Ino(7), LONG));
         watched.begin();
         assert!(watched.keep_node(Ino(7), LONG) && watched.keep_name(Ino(1), b"a", Ino(7), LONG));
-        assert_eq!(watched.end(), (vec![(Ino(1), (*b"a").into())], vec![Ino(7)]));
+        assert_eq!(watched.keep_listing(Ino(1)), Listing::New);
+        let names = vec![(Ino(1), (*b"a").into())];
+        let kept = Kept { names, nodes: vec![Ino(7)], listings: vec![Ino(1)] };
+        assert_eq!(watched.end(), kept);
         assert!(!watched.keep_node(Ino(7), LONG) && !watched.keep_name(Ino(1), b"a", Ino(7), LONG));
-        assert_eq!(watched.take_all(), (Vec::new(), Vec::new()));
+        assert_eq!(watched.keep_listing(Ino(1)), Listing::Unheard);
+        assert_eq!(watched.take_all(), Kept::default());
     }
 
     #[test]
@@ -265,7 +324,7 @@ mod tests {
         let watched = Watched::default();
         watched.begin();
         watched.suspect_node(Ino(7));
-        watched.suspect_dir(Ino(1), false);
+        watched.suspect_dir(Ino(1));
         assert!(
             ready(watched.suspect_nodes()).is_none() && ready(watched.suspect_dirs()).is_none()
         );
@@ -273,7 +332,7 @@ mod tests {
         watched.keep_name(Ino(1), b"a", Ino(7), LONG);
         watched.keep_name(Ino(1), b"none", Ino(0), LONG);
         (0..2).for_each(|_| watched.suspect_node(Ino(7)));
-        (0..2).for_each(|_| watched.suspect_dir(Ino(1), false));
+        (0..2).for_each(|_| watched.suspect_dir(Ino(1)));
         assert_eq!(ready(watched.suspect_nodes()), Some(vec![(Ino(7), true)]));
         assert_eq!(ready(watched.suspect_dirs()), Some(vec![Ino(1)]));
         assert_eq!(ready(watched.suspect_nodes()), None);
@@ -283,6 +342,34 @@ mod tests {
             watched.drop_name(Ino(1), b"a", Ino(7)) && !watched.drop_name(Ino(1), b"a", Ino(7))
         );
         assert_eq!(watched.names_of(Ino(1)), [((*b"none").into(), Ino(0))]);
+    }
+
+    #[test]
+    fn a_listing_is_heard_of_for_as_long_as_it_is_kept() {
+        let watched = Watched::default();
+        watched.begin();
+        assert_eq!(watched.keep_listing(Ino(1)), Listing::New);
+        assert_eq!(watched.keep_listing(Ino(1)), Listing::Known);
+        (1..=2).for_each(|dir| watched.suspect_dir(Ino(dir)));
+        assert_eq!(ready(watched.suspect_dirs()), Some(vec![Ino(1)]));
+        assert!(watched.keeps_listing(Ino(1)), "an open directory may list again");
+        watched.forget_listing(Ino(1));
+        watched.suspect_dir(Ino(1));
+        assert_eq!(ready(watched.suspect_dirs()), None);
+        assert_eq!(watched.keep_listing(Ino(1)), Listing::New);
+        assert_eq!(watched.take_all().listings, [Ino(1)]);
+        assert_eq!(watched.keep_listing(Ino(1)), Listing::New, "what was kept is not believed");
+    }
+
+    #[test]
+    fn directories_that_nobody_listed_leave_nothing_behind() {
+        let watched = Watched::default();
+        watched.begin();
+        let dirs = || (0..2 * WATCHED_LISTINGS_MAX as u64).map(Ino);
+        let kept = dirs().filter(|dir| watched.keep_listing(*dir) == Listing::New).count();
+        assert_eq!(kept, WATCHED_LISTINGS_MAX);
+        dirs().for_each(|dir| watched.suspect_dir(dir));
+        assert_eq!(ready(watched.suspect_dirs()).map(|dirs| dirs.len()), Some(kept));
     }
 
     #[test]

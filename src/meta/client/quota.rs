@@ -289,16 +289,21 @@ impl Meta {
     }
 
     /// Space and inodes of all names below a directory. What others change there meanwhile may be
-    /// counted or not.
+    /// counted or not. A directory below itself, or one that lies too deep, is ELOOP.
     async fn below(&self, dir: Ino) -> Result<(i64, i64), MetaError> {
-        let (mut sum, mut dirs) = ((0, 0), vec![dir]);
-        while let Some(dir) = dirs.pop() {
+        let (mut sum, mut dirs, mut path) = ((0, 0), vec![(dir, 0)], Vec::new());
+        while let Some((dir, depth)) = dirs.pop() {
+            path.truncate(depth);
+            if depth > ANCESTORS_MAX || path.contains(&dir) {
+                return Err(Errno::LOOP.into());
+            }
+            path.push(dir);
             for entry in self.engine.list(dir, true).await? {
                 let Some(attr) = entry.attr else { continue };
                 let (_, space, inodes) = counted(&attr);
                 sum = (sum.0 + space, sum.1 + inodes);
                 if attr.kind == FileType::Dir {
-                    dirs.push(entry.ino);
+                    dirs.push((entry.ino, depth + 1));
                 }
             }
         }

@@ -67,8 +67,8 @@ pub(super) async fn dial(one: Try<'_>) -> Result<Met, Failed> {
         Place::Sentinels { master, at } => {
             let mut reasons = Reasons::default();
             // One that was cut off from the others may name a master that was.
-            for (host, port) in at {
-                let sentinel = RedisAddress::Tcp(host.clone(), *port);
+            for host in at {
+                let sentinel = RedisAddress::from(host.clone());
                 let failed = match sentinel::master(one, master, &sentinel).await {
                     Ok(address) if tried.contains(&address) => continue,
                     Ok(address) => match follow(one, address.clone(), tried).await {
@@ -83,8 +83,8 @@ pub(super) async fn dial(one: Try<'_>) -> Result<Met, Failed> {
         }
         Place::One(address) => among(one, vec![address.clone()], tried).await,
         Place::Nodes(at) => {
-            let at = at.iter().map(|(host, port)| RedisAddress::Tcp(host.clone(), *port));
-            among(one, at.collect(), tried).await
+            let at = at.iter().cloned().map(RedisAddress::from).collect();
+            among(one, at, tried).await
         }
     }
 }
@@ -95,7 +95,7 @@ async fn among(
     mut at: Vec<RedisAddress>,
     tried: &mut Vec<RedisAddress>,
 ) -> Result<Met, Failed> {
-    at.extend(one.seen.nodes().into_iter().map(|(host, port)| RedisAddress::Tcp(host, port)));
+    at.extend(one.seen.nodes().into_iter().map(RedisAddress::from));
     if let [only] = &at[..] {
         return follow(one, only.clone(), tried).await;
     }

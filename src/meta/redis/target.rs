@@ -43,6 +43,12 @@ fn all_shown(at: &[HostPort]) -> String {
 /// A host name or address, and a port.
 pub(super) type HostPort = (String, u16);
 
+impl From<HostPort> for RedisAddress {
+    fn from((host, port): HostPort) -> Self {
+        Self::Tcp(host, port)
+    }
+}
+
 /// Where a volume's Redis is found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Place {

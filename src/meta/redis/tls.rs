@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -38,11 +40,13 @@ impl Tls {
     /// A file that cannot be read or is no PEM.
     pub(super) fn new(options: &TlsOptions) -> Result<Self, EngineError> {
         let provider = Arc::new(ring::default_provider());
-        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        let known = provider.signature_verification_algorithms;
+        let trust = trust(options, Arc::clone(&provider))?;
+        let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| refused(format!("no TLS: {error}")))?
             .dangerous()
-            .with_custom_certificate_verifier(verifier(options, provider)?);
+            .with_custom_certificate_verifier(Arc::new(Verifier { trust, known }));
         let config = match &options.certificate {
             None => config.with_no_client_auth(),
             Some(path) => {
@@ -89,12 +93,9 @@ fn certificates(option: &str, path: &str) -> Result<Vec<CertificateDer<'static>>
     Ok(found)
 }
 
-fn verifier(
-    options: &TlsOptions,
-    provider: Arc<CryptoProvider>,
-) -> Result<Arc<dyn ServerCertVerifier>, EngineError> {
+fn trust(options: &TlsOptions, provider: Arc<CryptoProvider>) -> Result<Trust, EngineError> {
     if options.unverified {
-        return Ok(Arc::new(Anyone(provider)));
+        return Ok(Trust::Anyone);
     }
     let mut roots = RootCertStore::empty();
     let listed = match &options.authorities {
@@ -110,18 +111,27 @@ fn verifier(
                 .into(),
         )
     })?;
-    Ok(Arc::new(Listed { inner, listed }))
+    Ok(Trust::Listed { inner, listed })
 }
 
-/// Trusts what the authorities signed, and a server that shows a certificate of the list itself: one
-/// that is its own authority is common, and right for the official client.
+/// Who is believed to be the server.
 #[derive(Debug)]
-struct Listed {
-    inner: Arc<WebPkiServerVerifier>,
-    listed: Vec<CertificateDer<'static>>,
+enum Trust {
+    /// Whoever answers, as `insecure-skip-verify` wants it.
+    Anyone,
+    /// Whom the authorities signed, and a server that shows a certificate of the list itself: one that
+    /// is its own authority is common, and right for the official client.
+    Listed { inner: Arc<WebPkiServerVerifier>, listed: Vec<CertificateDer<'static>> },
 }
 
-impl ServerCertVerifier for Listed {
+/// Whom to trust, and that he holds the key of the certificate that he shows.
+#[derive(Debug)]
+struct Verifier {
+    trust: Trust,
+    known: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         shown: &CertificateDer<'_>,
@@ -130,12 +140,14 @@ impl ServerCertVerifier for Listed {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified = self.inner.verify_server_cert(shown, chain, name, ocsp, now);
+        let Trust::Listed { inner, listed } = &self.trust else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        let verified = inner.verify_server_cert(shown, chain, name, ocsp, now);
         match &verified {
             // Told after its times are found good.
             Err(Error::InvalidCertificate(CertificateError::Other(other)))
-                if other.to_string().contains("CaUsedAsEndEntity")
-                    && self.listed.contains(shown) =>
+                if other.to_string().contains("CaUsedAsEndEntity") && listed.contains(shown) =>
             {
                 verify_server_name(&ParsedCertificate::try_from(shown)?, name)?;
                 Ok(ServerCertVerified::assertion())
@@ -150,7 +162,7 @@ impl ServerCertVerifier for Listed {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, certificate, signed)
+        verify_tls12_signature(message, certificate, signed, &self.known)
     }
 
     fn verify_tls13_signature(
@@ -159,52 +171,11 @@ impl ServerCertVerifier for Listed {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, certificate, signed)
+        verify_tls13_signature(message, certificate, signed, &self.known)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
-/// Trusts whoever answers, as `insecure-skip-verify` wants it.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _shown: &CertificateDer<'_>,
-        _chain: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let known = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, known)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let known = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, known)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.known.supported_schemes()
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod address;
 mod store;
+mod walk;
 
 #[cfg(test)]
 mod tests;

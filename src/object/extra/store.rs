@@ -1,28 +1,34 @@
 //! A bucket of one of these services as a [`Store`].
 //!
-//! Owns the requests, what their failures mean, and the order of a listing where the service has
-//! none. Relies on the request library for signatures and credentials.
+//! Owns the requests, what their failures mean, and where a listing in pages goes on (its order is
+//! `walk`'s). Relies on the request library for signatures and credentials.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt;
 use opendal::services::{Azblob, Cos, Gcs, Obs, Oss, Webdav};
-use opendal::{Error, ErrorKind, HttpTransporter, Operator};
-use opendal_http_transport_reqwest::ReqwestTransport;
+use opendal::{Error, ErrorKind, Operator};
 use tokio::sync::OnceCell;
 
 use super::super::remote::{self, aside, status};
 use super::super::s3::{chain, plain_client};
 use super::super::{Local, ObjectInfo, Store, StoreError};
 use super::address::{Extra, Service};
+use super::walk::{Names, Step, Walk};
 use crate::pages::Page;
+use crate::stdx::monotonic_ns;
 
 /// Where a connection string of Azure is looked for before all else.
 const AZURE: &str = "AZURE_STORAGE_CONNECTION_STRING";
 
+/// A listing goes on from where it stopped for so long; after that it begins anew, as things may have changed.
+const PAUSE_MAX_NS: u64 = 60_000_000_000;
+
 struct Door {
     place: Extra,
     operator: OnceCell<Operator>,
+    /// Where the last page of a listing ended, and when.
+    paused: Mutex<Option<(Walk, u64)>>,
 }
 
 /// A bucket; clones share its connections, also across cores.
@@ -32,7 +38,7 @@ pub struct ExtraStore(Arc<Door>);
 impl ExtraStore {
     /// The bucket at `place`. Nothing is asked of it yet.
     pub fn new(place: Extra) -> Self {
-        Self(Arc::new(Door { place, operator: OnceCell::new() }))
+        Self(Arc::new(Door { place, operator: OnceCell::new(), paused: Mutex::default() }))
     }
 
     /// The same bucket; what is put gets another class of storage. `None` where there are none.
@@ -49,10 +55,8 @@ impl Door {
 
     fn connect(&self) -> Result<Operator, StoreError> {
         let client = plain_client(&self.place.endpoint)?;
-        let transport = HttpTransporter::new(ReqwestTransport::new(client));
         let operator = self.place.operator().map_err(|error| sorted(&error, ""))?;
-        let context = operator.base_context().with_http_transport(transport);
-        Ok(operator.with_context(context))
+        Ok(remote::through(client, operator))
     }
 
     async fn put(&self, key: &str, body: Vec<Page>) -> Result<(), StoreError> {
@@ -81,34 +85,39 @@ impl Door {
         Ok((bytes, count))
     }
 
-    /// Some services list in no order and from no place: all below the prefix is asked for.
+    /// Some services list in no order and from no place, so all are walked through folder by folder.
     async fn list(
         &self,
         prefix: &str,
         start_after: &str,
         limit: usize,
     ) -> Result<Vec<ObjectInfo>, StoreError> {
-        let failed = |error: Error| sorted(&error, prefix);
-        // The library lists folders.
-        let folder = prefix.rfind('/').map_or("", |end| &prefix[..=end]);
-        let request = self.operator().await?.lister_with(folder).recursive(true);
-        let mut lister = match request.await {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            lister => lister.map_err(failed)?,
-        };
+        let operator = self.operator().await?;
+        let mut walk = self.walk(prefix, start_after);
         let mut found = Vec::new();
-        while let Some(entry) = lister.next().await {
-            let entry = match entry {
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                entry => entry.map_err(failed)?,
-            };
-            let wanted =
-                |info: &ObjectInfo| info.key.starts_with(prefix) && &*info.key > start_after;
-            found.extend(remote::listed(&entry).filter(wanted));
+        while found.len() < limit {
+            match walk.next() {
+                Step::Found(blob) => found.push(blob),
+                Step::Ask(mut names) => {
+                    let asked = names_of(operator, &mut names).await;
+                    asked.map_err(|error| sorted(&error, prefix))?;
+                    walk.bring(names);
+                }
+                Step::Done => return Ok(found),
+            }
         }
-        found.sort_by(|one: &ObjectInfo, other| one.key.cmp(&other.key));
-        found.truncate(limit);
+        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = Some((walk, monotonic_ns()));
         Ok(found)
+    }
+
+    /// The listing that stopped there a moment ago, or a new one.
+    fn walk(&self, prefix: &str, start_after: &str) -> Walk {
+        let paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let fits = |(walk, at_ns): &(Walk, u64)| {
+            walk.goes_on(prefix, start_after)
+                && monotonic_ns().saturating_sub(*at_ns) < PAUSE_MAX_NS
+        };
+        paused.filter(fits).map_or_else(|| Walk::new(prefix, start_after), |(walk, _)| walk)
     }
 
     fn describe(&self) -> String {
@@ -170,6 +179,24 @@ impl Extra {
     }
 }
 
+/// All names of a folder; one that is not there has none.
+async fn names_of(operator: &Operator, names: &mut Names) -> Result<(), Error> {
+    let mut lister = match operator.lister(&names.folder).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        lister => lister?,
+    };
+    while let Some(entry) = lister.next().await {
+        match entry {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            entry => {
+                let entry = entry?;
+                names.add(entry.path(), remote::listed(&entry));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// `error` of a request for `key`, by what is done next.
 fn sorted(error: &Error, key: &str) -> StoreError {
     let status = status(error).unwrap_or_default();
@@ -220,12 +247,7 @@ impl Store for ExtraStore {
 
     fn delete(&self, key: String) -> Local<'_, Result<(), StoreError>> {
         let door = Arc::clone(&self.0);
-        Box::pin(aside(async move {
-            match door.operator().await?.delete(&key).await.map_err(|error| sorted(&error, &key)) {
-                Err(StoreError::Missing(_)) => Ok(()),
-                done => done,
-            }
-        }))
+        Box::pin(aside(async move { remote::delete(door.operator().await?, &key, sorted).await }))
     }
 
     fn list(

@@ -6,9 +6,8 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use opendal::Operator;
 use opendal::services::S3;
-use opendal::{HttpTransporter, Operator};
-use opendal_http_transport_reqwest::ReqwestTransport;
 use reqwest::Client;
 use tokio::sync::OnceCell;
 
@@ -137,10 +136,8 @@ impl Bucket {
                 .disable_config_load()
                 .disable_ec2_metadata(),
         };
-        let transport = HttpTransporter::new(ReqwestTransport::new(client.clone()));
         let operator = Operator::new(builder).map_err(|error| sorted(&error, ""))?;
-        let context = operator.base_context().with_http_transport(transport);
-        Ok(operator.with_context(context))
+        Ok(remote::through(client.clone(), operator))
     }
 }
 
@@ -298,13 +295,7 @@ impl Store for S3Store {
 
     fn delete(&self, key: String) -> Local<'_, Result<(), StoreError>> {
         let door = Arc::clone(&self.0);
-        Box::pin(aside(async move {
-            let operator = door.operator().await?;
-            match operator.delete(&key).await.map_err(|error| sorted(&error, &key)) {
-                Err(StoreError::Missing(_)) => Ok(()),
-                done => done,
-            }
-        }))
+        Box::pin(aside(async move { remote::delete(door.operator().await?, &key, sorted).await }))
     }
 
     fn list(

@@ -115,6 +115,24 @@ fn a_directory_takes_all_that_is_below_along() {
     });
 }
 
+#[test]
+fn a_directory_below_itself_ends_the_count() {
+    block_on(async {
+        let volume = Volume::new(0).await;
+        let meta = volume.mount();
+        let a = dir(&meta, Ino::ROOT, b"a").await;
+        let tree = dir(&meta, Ino::ROOT, b"tree").await;
+        let inner = dir(&meta, tree, b"inner").await;
+        limit(&meta, a, -1, -1).await;
+        let entry = Mutation::PutEntry(inner, (*b"up").into(), FileType::Dir, tree);
+        let commit = Commit { mutations: vec![entry], ..Commit::default() };
+        meta.engine().commit(commit).await.unwrap();
+        let moved = meta.rename((Ino::ROOT, b"tree"), (a, b"tree"), 0, ROOT, &|_| false).await;
+        assert_eq!(errno(moved), Errno::LOOP);
+        assert_eq!(used(&meta, a).await, (0, 0));
+    });
+}
+
 /// A volume in which users and groups have quotas.
 async fn owned() -> (Volume, Rc<Meta>) {
     let volume = Volume::new(0).await;
