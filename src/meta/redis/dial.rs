@@ -83,7 +83,8 @@ pub(super) async fn dial(one: Try<'_>) -> Result<Met, Failed> {
         }
         Place::One(address) => among(one, vec![address.clone()], tried).await,
         Place::Nodes(at) => {
-            among(one, at.iter().cloned().map(RedisAddress::from).collect(), tried).await
+            let at = at.iter().cloned().map(RedisAddress::from).collect();
+            among(one, at, tried).await
         }
     }
 }
