@@ -69,13 +69,6 @@ pub const DUMP_CHUNKS: u32 = 1 << 12;
 /// Bytes of a backup of metadata, compressed: it is in memory whole until it is stored. A small file
 /// takes 12 to 100 of them, so that five million fit; a longer one is not made, and the log says so.
 pub const BACKUP_BYTES_MAX: usize = 512 << 20;
-/// Records of a segment of the staging log; one more begins the next. Their headers are in memory until
-/// the segment is full: 64 bytes each.
-pub const LOG_SEGMENT_RECORDS_MAX: usize = 1 << 16;
-/// Segments of the log that are kept open for reading; others are opened for each read.
-pub const LOG_FILES_MAX: usize = 64;
-/// Notes that the log keeps; one more is an error.
-pub const LOG_NOTES_MAX: usize = 1 << 20;
 /// Longest name of an extended attribute in bytes.
 pub const XATTR_NAME_BYTES_MAX: usize = 255;
 /// Largest value of an extended attribute in bytes.
@@ -109,6 +102,23 @@ pub const STORE_CONNECTIONS_IDLE_MAX: usize = 64;
 pub const SEALED_BYTES_MAX: usize = 18 << 20;
 /// Requests to one bucket at a time; the bucket's own words make it fewer.
 pub const BUCKET_REQUESTS_MAX: usize = 256;
+/// Longest block that goes into the log of the staging area; longer ones are files.
+pub const STAGING_LOG_BLOCK_BYTES_MAX: u32 = 128 << 10;
+/// Bytes of a segment of that log.
+pub const STAGING_SEGMENT_BYTES: u32 = if cfg!(test) { 1 << 20 } else { 64 << 20 };
+/// Files that wait for a thread to write them; one more goes to the store directly.
+pub const STAGING_WRITES_MAX: usize = 1 << 10;
+/// Staged files brought to the disk at a time.
+pub const STAGING_SYNCS_MAX: usize = 16;
+/// Failed uploads that are told one by one; more are counted.
+pub const STAGING_FAILURES_TOLD: usize = 100;
+/// Records of a segment of the staging log; one more begins the next. Their headers are in memory until
+/// the segment is full: 64 bytes each.
+pub const LOG_SEGMENT_RECORDS_MAX: usize = 1 << 16;
+/// Segments of the log that are kept open for reading; others are opened for each read.
+pub const LOG_FILES_MAX: usize = 64;
+/// Notes that the log keeps; one more is an error.
+pub const LOG_NOTES_MAX: usize = 1 << 20;
 
 // Every open file needs a record of its inode, and room must be found among those not open.
 const _: () = assert!(INODES_MAX >= 2 * HANDLES_MAX);
@@ -126,3 +136,5 @@ const _: () = assert!(LISTING_CHANGES_MAX < LISTED_NAMES_MAX);
 const _: () = assert!(REDIS_COMMITS_WAITING_MAX >= 2 * REDIS_BATCH_COMMITS_MAX);
 // One bucket does not take all places of the network.
 const _: () = assert!(NET_REQUESTS_MAX >= 2 * BUCKET_REQUESTS_MAX);
+// A segment of the staging area's log holds several of its longest blocks.
+const _: () = assert!(STAGING_SEGMENT_BYTES >= 4 * STAGING_LOG_BLOCK_BYTES_MAX);

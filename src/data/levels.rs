@@ -63,7 +63,11 @@ impl Data {
     ///
     /// # Errors
     /// When its lists cannot be fetched.
-    pub async fn state_of(self: &Rc<Self>, _ino: Ino, _length: u64) -> Result<FileState, DataError> {
+    pub async fn state_of(
+        self: &Rc<Self>,
+        _ino: Ino,
+        _length: u64,
+    ) -> Result<FileState, DataError> {
         unimplemented!()
     }
 

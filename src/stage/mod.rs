@@ -9,6 +9,6 @@ mod staging;
 pub use cache::{BlockCache, CacheConfig, CacheError, CacheStats, Eviction, Verify};
 pub use codec::{Codec, Compression, Damaged};
 pub use staging::{
-    FailedUpload, NewBlock, NotKept, Removed, Staging, StagingConfig, StagingCounts, StagingError, StagingStatus, Standing,
-    Upload, UploadHours,
+    FailedUpload, NewBlock, NotKept, Removed, Staging, StagingConfig, StagingCounts, StagingError,
+    StagingStatus, Standing, Upload, UploadHours,
 };

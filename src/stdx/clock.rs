@@ -12,6 +12,13 @@ pub fn now() -> Time {
     Time { sec: time.tv_sec, nsec: time.tv_nsec as u32 }
 }
 
+/// Hour of the local day, 0 to 23, at so many seconds after 1970.
+pub fn local_hour(sec: i64) -> u32 {
+    let time = jiff::Timestamp::from_second(sec).unwrap_or_default();
+    let hour = jiff::tz::TimeZone::system().to_datetime(time).hour();
+    u32::try_from(hour).expect("an hour is not negative")
+}
+
 /// Nanoseconds that all threads of this process spent on CPUs.
 pub fn process_ns() -> u64 {
     let time = clock_gettime(ClockId::ProcessCPUTime);

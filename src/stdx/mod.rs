@@ -10,7 +10,7 @@ mod permits;
 pub use chance::Chance;
 #[cfg(test)]
 pub use clock::step;
-pub use clock::{monotonic_ns, now, process_ns};
+pub use clock::{local_hour, monotonic_ns, now, process_ns};
 pub use gate::Gate;
 pub use oneshot::{Closed, Receiver, Sender, oneshot};
 pub use permits::{Permit, Permits};

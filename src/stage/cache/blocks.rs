@@ -3,12 +3,14 @@
 //! Owns the order of the levels: memory answers at once, disk is one read away. What it hands out
 //! are raw blocks as they were stored; a block that fails its check is a miss.
 
+use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::clock::Clock;
 use super::config::{CacheConfig, CacheError};
 use super::disk::Disk;
-use super::folder::Folder;
+use super::folder::{Folder, ReadError};
 use super::keeper::Keeper;
 use super::memory::Memory;
 use super::ring::Ring;
@@ -83,6 +85,35 @@ impl BlockCache {
         }
         self.counters.misses.add(1);
         None
+    }
+
+    /// The number of the folder at this path.
+    pub(in crate::stage) fn folder(&self, root: &Path) -> Option<usize> {
+        self.disks.iter().position(|disk| disk.is_at(root))
+    }
+
+    /// Blocks that wait for their upload in these folders are known to the staging area: they are not
+    /// indexed here until they [came](Self::came).
+    pub(in crate::stage) fn entrust_staged(&self, folders: impl Iterator<Item = usize>) {
+        folders.for_each(|folder| self.disks[folder].entrust_staged());
+    }
+
+    /// A part of a block that waits for its upload in a folder.
+    pub(in crate::stage) async fn read_staged(
+        &self,
+        folder: usize,
+        key: BlockKey,
+        wanted: Range<usize>,
+    ) -> Result<Page, ReadError> {
+        let page = self.disks[folder].read_staged(key, wanted).await?;
+        self.counters.disk_hits.add(1);
+        self.counters.hit_bytes.add(page.len() as u64);
+        Ok(page)
+    }
+
+    /// A block that waited for its upload in a folder is ordinary cache from now on.
+    pub(in crate::stage) fn came(&self, folder: usize, key: BlockKey) {
+        self.disks[folder].came(key);
     }
 
     /// Where a block is kept: in memory, or in which folder. Counts as a use.

@@ -4,19 +4,47 @@
 
 use std::ops::Range;
 
+use crc_fast::{CrcAlgorithm, Digest};
+
 use super::config::Verify;
+use crate::pages::Page;
 
 /// Bytes under one sum; the last piece is shorter.
-pub(super) const PIECE_BYTES: usize = 32 << 10;
+pub(in crate::stage) const PIECE_BYTES: usize = 32 << 10;
 
 /// Bytes of the sums of a block.
-pub(super) fn sums_len(block_bytes: usize) -> usize {
+pub(in crate::stage) fn sums_len(block_bytes: usize) -> usize {
     block_bytes.div_ceil(PIECE_BYTES) * 4
 }
 
 /// The sums of a block.
-pub(super) fn sums(block: &[u8]) -> Vec<u8> {
+pub(in crate::stage) fn sums(block: &[u8]) -> Vec<u8> {
     block.chunks(PIECE_BYTES).flat_map(|piece| sum(piece).to_be_bytes()).collect()
+}
+
+/// The sums of a block that lies in several pages.
+pub(in crate::stage) fn sums_of_pages(pages: &[Page]) -> Vec<u8> {
+    let block_bytes = pages.iter().map(|page| page.len()).sum();
+    let mut sums = Vec::with_capacity(sums_len(block_bytes));
+    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+    let mut missing = PIECE_BYTES;
+    for page in pages {
+        let mut rest = &page[..];
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(missing.min(rest.len()));
+            digest.update(now);
+            missing -= now.len();
+            if missing == 0 {
+                sums.extend_from_slice(&(digest.finalize_reset() as u32).to_be_bytes());
+                missing = PIECE_BYTES;
+            }
+            rest = later;
+        }
+    }
+    if missing < PIECE_BYTES {
+        sums.extend_from_slice(&(digest.finalize() as u32).to_be_bytes());
+    }
+    sums
 }
 
 fn sum(piece: &[u8]) -> u32 {
@@ -25,15 +53,15 @@ fn sum(piece: &[u8]) -> u32 {
 
 /// What one read brings and looks at.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct ReadPlan {
+pub(in crate::stage) struct ReadPlan {
     /// Bytes of the block to read.
-    pub(super) bytes: Range<usize>,
+    pub(in crate::stage) bytes: Range<usize>,
     /// Pieces to look at; all of them lie inside `bytes`.
-    pub(super) pieces: Range<usize>,
+    pub(in crate::stage) pieces: Range<usize>,
 }
 
 /// How to read `wanted`, a part of a block of `block_bytes`.
-pub(super) fn plan(level: Verify, block_bytes: usize, wanted: Range<usize>) -> ReadPlan {
+pub(in crate::stage) fn plan(level: Verify, block_bytes: usize, wanted: Range<usize>) -> ReadPlan {
     assert!(wanted.start < wanted.end && wanted.end <= block_bytes, "a part of the block");
     let widened = wanted.start / PIECE_BYTES..wanted.end.div_ceil(PIECE_BYTES);
     match level {
@@ -54,7 +82,7 @@ pub(super) fn plan(level: Verify, block_bytes: usize, wanted: Range<usize>) -> R
 }
 
 /// Whether the planned pieces of `bytes` (what `plan.bytes` brought) have these sums.
-pub(super) fn matches(plan: &ReadPlan, bytes: &[u8], sums: &[u8]) -> bool {
+pub(in crate::stage) fn matches(plan: &ReadPlan, bytes: &[u8], sums: &[u8]) -> bool {
     assert_eq!(bytes.len(), plan.bytes.len(), "what was planned was read");
     assert_eq!(sums.len(), plan.pieces.len() * 4, "a sum for each piece");
     let (sums, _) = sums.as_chunks::<4>();
@@ -100,6 +128,9 @@ mod tests {
         ) {
             let block: Vec<u8> = (0..len).map(|at| (at * 31 % 251) as u8).collect();
             let all = sums(&block);
+            let cut = at.index(len + 1);
+            let pages = [&block[..cut], &block[cut..]].map(|part| Page::from_vec(part.to_vec()));
+            prop_assert_eq!(&sums_of_pages(&pages), &all);
             prop_assert_eq!(all.len(), sums_len(len));
             let start = at.index(len);
             let wanted = start..start + 1 + to.index(len - start);

@@ -4,6 +4,8 @@
 //! evictions on one thread per folder behind a bounded queue, which drops blocks when it is full:
 //! a slow disk must not slow down the mount.
 
+use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -55,6 +57,8 @@ pub(super) struct Shared {
     pub(super) queued_bytes: AtomicU64,
     pub(super) stopping: AtomicBool,
     scanned: AtomicBool,
+    /// The staging area knows what waits for its upload here.
+    entrusted: AtomicBool,
     index: Mutex<Index>,
 }
 
@@ -85,6 +89,7 @@ impl Disk {
             queued_bytes: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             scanned: AtomicBool::new(false),
+            entrusted: AtomicBool::new(false),
             index: Mutex::new(Index { table, staged: HashMap::default(), scan: 0 }),
         });
         let (jobs, queue) = bounded(QUEUE_JOBS_MAX);
@@ -108,6 +113,11 @@ impl Disk {
 
     pub(super) fn identity(&self) -> &str {
         self.shared.folder.identity()
+    }
+
+    /// Whether it is the folder at this path.
+    pub(super) fn is_at(&self, root: &Path) -> bool {
+        self.shared.folder.root() == root
     }
 
     /// The folder's path.
@@ -139,6 +149,26 @@ impl Disk {
                 None
             }
         }
+    }
+
+    /// Blocks that wait for their upload are known elsewhere from now on.
+    pub(super) fn entrust_staged(&self) {
+        self.shared.entrusted.store(true, Ordering::Release);
+        self.shared.lock().staged = HashMap::default();
+    }
+
+    /// A part of a block that waits for its upload. What is wrong with it is its owner's to judge.
+    pub(super) async fn read_staged(
+        &self,
+        key: BlockKey,
+        wanted: Range<usize>,
+    ) -> Result<Page, ReadError> {
+        self.shared.folder.read(key, wanted).await
+    }
+
+    /// A block that waited for its upload is cache from now on.
+    pub(super) fn came(&self, key: BlockKey) {
+        self.shared.wrote(key);
     }
 
     /// Take note that a block was used elsewhere; whether it is here.
@@ -314,6 +344,9 @@ impl Shared {
     fn found(&self, found: Found) {
         let mut index = self.lock();
         let Index { table, staged, scan } = &mut *index;
+        if found.staged && self.entrusted.load(Ordering::Acquire) {
+            return;
+        }
         if found.staged {
             table.remove(&found.key);
             staged.insert(found.key, *scan);

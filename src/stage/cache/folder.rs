@@ -22,14 +22,14 @@ use crate::uring;
 /// Reads up to this are tried from the page cache on the core itself.
 const INLINE_BYTES_MAX: usize = 256 << 10;
 /// What JuiceFS names a file while it is written.
-pub(super) const TEMPORARY_END: &str = ".tmp";
+pub(in crate::stage) const TEMPORARY_END: &str = ".tmp";
 
 /// The file with the folder's identity.
 const LOCK: &str = ".lock";
 
 /// Why a block was not read.
 #[derive(Debug)]
-pub(super) enum ReadError {
+pub(in crate::stage) enum ReadError {
     /// There is no file.
     Missing,
     /// The file is not what was written.

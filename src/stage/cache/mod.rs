@@ -5,19 +5,19 @@
 //! `health`, `checksum`, and `table` over `order`, the index that `memory` uses too.
 
 mod blocks;
-mod checksum;
+pub(super) mod checksum;
 mod clock;
 mod config;
 mod disk;
-mod folder;
+pub(super) mod folder;
 mod health;
 mod keeper;
 mod memory;
 mod order;
 mod pattern;
-mod ring;
+pub(super) mod ring;
 mod scan;
-mod space;
+pub(super) mod space;
 mod stats;
 mod table;
 mod writer;

@@ -6,11 +6,11 @@
 const POINTS: usize = 100;
 
 /// Points of all folders, sorted.
-pub(super) struct Ring(Vec<(u32, usize)>);
+pub(in crate::stage) struct Ring(Vec<(u32, usize)>);
 
 impl Ring {
     /// A ring of folders, by the content of their `.lock` files.
-    pub(super) fn new<'a>(identities: impl Iterator<Item = &'a str>) -> Self {
+    pub(in crate::stage) fn new<'a>(identities: impl Iterator<Item = &'a str>) -> Self {
         let mut points = Vec::new();
         for (folder, identity) in identities.enumerate() {
             let point = |number| murmur3(format!("{number}{identity}").as_bytes());
@@ -21,7 +21,7 @@ impl Ring {
     }
 
     /// The folder for an object name.
-    pub(super) fn folder(&self, name: &str) -> Option<usize> {
+    pub(in crate::stage) fn folder(&self, name: &str) -> Option<usize> {
         let hash = murmur3(name.as_bytes());
         let next = self.0.partition_point(|(point, _)| *point < hash);
         self.0.get(next).or(self.0.first()).map(|(_, folder)| *folder)

@@ -8,21 +8,21 @@ const BLOCKS_KEPT: f64 = 0.99;
 
 /// A total and what is free of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Supply {
-    pub(super) total: u64,
-    pub(super) free: u64,
+pub(in crate::stage) struct Supply {
+    pub(in crate::stage) total: u64,
+    pub(in crate::stage) free: u64,
 }
 
 /// What the file system of a folder has, in bytes and in inodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Disk {
-    pub(super) bytes: Supply,
-    pub(super) inodes: Supply,
+pub(in crate::stage) struct Disk {
+    pub(in crate::stage) bytes: Supply,
+    pub(in crate::stage) inodes: Supply,
 }
 
 impl Disk {
     /// Ask the system.
-    pub(super) fn of(path: &Path) -> rustix::io::Result<Self> {
+    pub(in crate::stage) fn of(path: &Path) -> rustix::io::Result<Self> {
         let stat = rustix::fs::statvfs(path)?;
         let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
         Ok(Self {

@@ -30,6 +30,14 @@ pub struct StagingConfig {
     pub checksums: bool,
 }
 
+impl StagingConfig {
+    /// Mode of folders, as that of cache folders.
+    pub(super) fn folder_mode(&self) -> u32 {
+        let readers = self.file_mode & 0o444;
+        self.file_mode | readers >> 1 | readers >> 2
+    }
+}
+
 /// From which hour to which of the local day; the same for always, and it may go past midnight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UploadHours {

@@ -16,7 +16,7 @@ use super::Medium;
 use crate::uring;
 
 /// A folder of a file system.
-pub(in super::super) struct Os {
+pub struct Os {
     root: PathBuf,
     file_mode: u32,
     dir_mode: u32,
