@@ -83,13 +83,6 @@ pub const DUMP_CHUNKS: usize = 1 << 12;
 /// Bytes of a backup of metadata, compressed: it is in memory whole until it is stored. A small file
 /// takes 12 to 100 of them, so that five million fit; a longer one is not made, and the log says so.
 pub const BACKUP_BYTES_MAX: usize = 512 << 20;
-/// Records of a segment of the staging log; one more begins the next. Their headers are in memory until
-/// the segment is full: 64 bytes each.
-pub const LOG_SEGMENT_RECORDS_MAX: usize = 1 << 16;
-/// Segments of the log that are kept open for reading; others are opened for each read.
-pub const LOG_FILES_MAX: usize = 64;
-/// Notes that the log keeps; one more is an error.
-pub const LOG_NOTES_MAX: usize = 1 << 20;
 /// Longest name of an extended attribute in bytes.
 pub const XATTR_NAME_BYTES_MAX: usize = 255;
 /// Largest value of an extended attribute in bytes.

@@ -45,6 +45,8 @@ pub(super) struct Folder<M: Medium> {
     pub(super) root: Option<PathBuf>,
     /// Rounds of bringing files and their names to the disk.
     pub(super) rounds: Rounds,
+    /// Bytes of a segment of its log.
+    pub(super) segment_bytes: u32,
     log: OnceLock<Log<M>>,
     opening: Mutex<()>,
     lost: OnceLock<String>,
@@ -64,6 +66,7 @@ impl<M: Medium> Folder<M> {
             cache: None,
             root: None,
             rounds: Rounds::new(0),
+            segment_bytes: STAGING_SEGMENT_BYTES,
             log: OnceLock::new(),
             opening: Mutex::new(()),
             lost: OnceLock::new(),
@@ -103,7 +106,7 @@ impl<M: Medium> Folder<M> {
     pub(super) fn need_log(&self, found: &mut dyn FnMut(Found)) -> Result<&Log<M>, LogError> {
         let _one = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         if self.log.get().is_none() {
-            let log = Log::open(Arc::clone(&self.medium), STAGING_SEGMENT_BYTES, found)?;
+            let log = Log::open(Arc::clone(&self.medium), self.segment_bytes, found)?;
             // The lock is held: nobody else sets it.
             let _ = self.log.set(log);
         }

@@ -34,8 +34,6 @@ struct Truth {
     maybe: Vec<(usize, State)>,
     /// Somebody has begun to remove the log.
     destroyed: bool,
-    /// What was found after that is promised when more than the records up to this one is synced.
-    doubtful: Option<u64>,
     next_id: u64,
 }
 
@@ -86,7 +84,6 @@ impl Truth {
             synced: Rc::default(),
             maybe: Vec::new(),
             destroyed: false,
-            doubtful: None,
             next_id: 1,
         }
     }
@@ -120,7 +117,7 @@ impl Truth {
     }
 
     /// Go on from what was found.
-    fn goes_on(&mut self, at: usize, found: State, end: End, tail: u64) {
+    fn goes_on(&mut self, at: usize, found: State, end: End) {
         self.states.truncate(at + 1);
         self.maybe.retain(|(before, _)| *before <= at);
         if self.states[at] != found {
@@ -129,7 +126,6 @@ impl Truth {
         if end == End::PowerLoss {
             self.synced = Rc::new(Cell::new(self.states.len() - 1));
         }
-        self.doubtful = self.destroyed.then_some(tail);
         self.destroyed = false;
     }
 }
@@ -246,10 +242,9 @@ impl Life {
         let (log, synced, running) =
             (Rc::clone(&self.log), Rc::clone(&truth.synced), Rc::clone(running));
         let (upto, at) = (log.tail(), truth.states.len() - 1);
-        let promised = truth.doubtful != Some(upto);
         running.set(running.get() + 1);
         spawn(async move {
-            if log.sync(upto).await.is_ok() && promised {
+            if log.sync(upto).await.is_ok() {
                 synced.set(synced.get().max(at));
             }
             running.set(running.get() - 1);
@@ -340,7 +335,7 @@ impl Plan {
             if let Ok((mut life, state)) = opened {
                 let at = truth.judge(&state, end)?;
                 life.read_all(&state)?;
-                truth.goes_on(at, state, end, life.log.tail());
+                truth.goes_on(at, state, end);
                 life.work(&model, &mut truth, &mut chance, 15).await;
                 end = End::Kill;
             } else if let Err(error) = opened

@@ -2,5 +2,6 @@
 
 mod log;
 mod model;
+mod staging;
 
 pub(super) use model::{Fault, Model};

@@ -104,7 +104,13 @@ pub(super) fn replay<M: Medium>(
         tail: tip.map_or(0, |tip| tip.last),
         base: needless.min().or(chain.first().map(|first| first.header.number)).unwrap_or(0),
     };
-    Ok(Replayed { writer, synced: survey.synced })
+    // Of a last segment that may not be on the disk itself, not even what it tells of others is sure: the
+    // next sync is not spared.
+    let synced = match tip {
+        Some(tip) if !tip.synced => survey.synced.min(tip.last.saturating_sub(1)),
+        _ => survey.synced,
+    };
+    Ok(Replayed { writer, synced })
 }
 
 fn full() -> LogError {
