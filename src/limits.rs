@@ -121,6 +121,13 @@ pub const SEALED_BYTES_MAX: usize = 18 << 20;
 pub const BUCKET_REQUESTS_MAX: usize = 256;
 /// Longest block that goes into the log of the staging area; longer ones are files.
 pub const STAGING_LOG_BLOCK_BYTES_MAX: u32 = 128 << 10;
+/// Records of a segment of the staging log; one more begins the next. Their headers are in memory until
+/// the segment is full: 64 bytes each.
+pub const LOG_SEGMENT_RECORDS_MAX: usize = 1 << 16;
+/// Segments of the log that are kept open for reading; others are opened for each read.
+pub const LOG_FILES_MAX: usize = 64;
+/// Notes that the log keeps; one more is an error.
+pub const LOG_NOTES_MAX: usize = 1 << 20;
 /// Bytes of a segment of that log.
 pub const STAGING_SEGMENT_BYTES: u32 = if cfg!(test) { 1 << 20 } else { 64 << 20 };
 /// Files that wait for a thread to write them; one more goes to the store directly.

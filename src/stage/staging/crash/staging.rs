@@ -166,7 +166,8 @@ impl Promises {
             _ => 1 + chance.below(900) as u32,
         };
         let pages = [Page::from_vec(bytes(id, size))];
-        let block = NewBlock { key: key(id, size), tier: 0, group: id % 3, pages: &pages };
+        let block =
+            NewBlock { key: key(id, size), tier: 0, group: id % 3, kept_ms: None, pages: &pages };
         let kept = area.keep(block).await;
         assert!(kept.is_ok() || model.is_frozen(), "{kept:?}");
         let promise = Promise { size, kept: self.now, removed: None, open: kept.is_err() };
