@@ -41,7 +41,8 @@ struct Batch {
 
 impl<M: Medium> Staging<M> {
     /// Bring all blocks and notes kept before this call to where a loss of power does not reach them.
-    /// Who comes while the disk is at it shares the next round.
+    /// Who comes while the disk is at it shares the next round. What was removed before it stays away
+    /// then, too, unless a disk failed of which nothing is needed any more: that is no error.
     ///
     /// # Errors
     /// Of the disk; never taken back by a later success.

@@ -2,7 +2,9 @@
 //!
 //! Owns the promises as plain data: when each block was kept and when it went, and up to when all was
 //! synced. After a kill everything that was kept is served with its bytes and nothing removed comes back;
-//! after a loss of power that holds for what was done before the last sync that succeeded.
+//! after a loss of power that holds for what was done before the last sync that succeeded. A sync is about
+//! what is kept: when a disk fails of which nothing is needed any more it succeeds, and what was removed
+//! there may come back.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -37,11 +39,20 @@ struct Promise {
     open: bool,
 }
 
+/// Up to when all was synced.
+#[derive(Debug, Clone, Default)]
+struct Synced {
+    /// What was kept by then is there.
+    kept: Cell<Step>,
+    /// What was removed by then stays away.
+    removed: Cell<Step>,
+}
+
 /// All promises, and those of notes.
 #[derive(Debug, Clone, Default)]
 struct Promises {
     now: Step,
-    synced: Rc<Cell<Step>>,
+    synced: Rc<Synced>,
     blocks: BTreeMap<u64, Promise>,
     /// The values of each tag, and since when; `None` for none.
     notes: BTreeMap<u64, Vec<(Step, Option<u8>)>>,
@@ -109,20 +120,31 @@ async fn pause() {
     .await;
 }
 
+impl Synced {
+    /// A sync of what was done by this step succeeded.
+    fn reach(&self, step: Step, area: &Area) {
+        self.kept.set(self.kept.get().max(step));
+        if area.held.folders.iter().all(|folder| folder.lost().is_none()) {
+            self.removed.set(self.removed.get().max(step));
+        }
+    }
+}
+
 impl Promises {
     /// Look at what is there after an end.
     async fn judge(&self, area: &Area, end: End) -> Result<(), String> {
-        let promised = |step: Step| end == End::Kill || step <= self.synced.get();
+        let kept = |step: Step| end == End::Kill || step <= self.synced.kept.get();
+        let gone = |step: Step| end == End::Kill || step <= self.synced.removed.get();
         for (id, promise) in &self.blocks {
             let key = key(*id, promise.size);
             let read = area.read(&key, 0, key.size).await;
             let wrong = |what: &str| Err(format!("{end:?}: block {id} {what}: {promise:?}"));
             match read {
                 Some(page) if *page != *bytes(*id, key.size) => return wrong("has other bytes"),
-                Some(_) if !promise.open && promise.removed.is_some_and(promised) => {
+                Some(_) if !promise.open && promise.removed.is_some_and(gone) => {
                     return wrong("came back");
                 }
-                None if !promise.open && promise.removed.is_none() && promised(promise.kept) => {
+                None if !promise.open && promise.removed.is_none() && kept(promise.kept) => {
                     return wrong("is lost");
                 }
                 _ => {}
@@ -131,7 +153,11 @@ impl Promises {
         let notes: BTreeMap<u64, Vec<u8>> = area.take_notes().into_iter().collect();
         for (tag, values) in &self.notes {
             let found = notes.get(tag).map(|bytes| bytes[0]);
-            let last = values.iter().rposition(|(step, _)| promised(*step)).unwrap_or(0);
+            let promised = |(step, value): &(Step, Option<u8>)| match value {
+                Some(_) => kept(*step),
+                None => gone(*step),
+            };
+            let last = values.iter().rposition(promised).unwrap_or(0);
             if !values[last..].iter().any(|(_, value)| *value == found) {
                 return Err(format!("{end:?}: note {tag} is {found:?}, not one of {values:?}"));
             }
@@ -144,10 +170,10 @@ impl Promises {
         if end == End::Kill {
             return;
         }
-        let synced = self.synced.get();
-        self.synced = Rc::new(Cell::new(synced));
+        self.synced = Rc::new(Synced::clone(&self.synced));
+        let (kept, removed) = (self.synced.kept.get(), self.synced.removed.get());
         for promise in self.blocks.values_mut() {
-            promise.open |= promise.kept > synced || promise.removed.is_some_and(|at| at > synced);
+            promise.open |= promise.kept > kept || promise.removed.is_some_and(|at| at > removed);
         }
         self.begin_tags();
     }
@@ -231,7 +257,7 @@ impl Promises {
         running.set(running.get() + 1);
         spawn(async move {
             if area.sync().await.is_ok() {
-                synced.set(synced.get().max(now));
+                synced.reach(now, &area);
             }
             running.set(running.get() - 1);
         });
@@ -260,7 +286,7 @@ impl Promises {
             self.now += 1;
             area.close().await;
             if !model.is_frozen() {
-                self.synced.set(self.now);
+                self.synced.reach(self.now, area);
             }
         }
     }
@@ -319,8 +345,8 @@ async fn try_out(seed: u64, faults: &[Fault], wrong: &mut Vec<String>) -> usize 
     let (model, promises) = first_life(seed, faults).await;
     let ends = [End::Kill, End::PowerLoss];
     for (number, end) in ends.into_iter().enumerate() {
-        let own =
-            Promises { synced: Rc::new(Cell::new(promises.synced.get())), ..promises.clone() };
+        let synced = Rc::new(Synced::clone(&promises.synced));
+        let own = Promises { synced, ..promises.clone() };
         let seed_of_end = seed * 10_000 + model.calls() * 2 + number as u64;
         if let Err(what) = judge(&model, own, end, seed_of_end).await {
             wrong.push(format!("seed {seed}, {faults:?}, {end:?}: {what}"));
