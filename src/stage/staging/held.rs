@@ -1,7 +1,7 @@
 //! What is held, shared by the cores and by the threads that look for what earlier mounts left.
 //!
 //! Owns the one lock around index and queue, and the steps that keep them, the log and the files in
-//! agreement. Nothing waits while it holds the lock.
+//! agreement. Nothing waits while it holds the lock; only a block that is appended anew is written under it.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -35,6 +35,8 @@ pub(super) struct Held<M: Medium> {
     pub(super) walked: Gate,
     /// Writers that wait for room.
     pub(super) starved: AtomicUsize,
+    /// Held by the core that appends blocks anew.
+    pub(super) tidying: Mutex<()>,
     pub(super) stopping: AtomicBool,
     /// Opened when it is.
     pub(super) stop: Gate,
@@ -128,6 +130,7 @@ impl<M: Medium> Held<M> {
             room: Gate::default(),
             walked: Gate::default(),
             starved: AtomicUsize::new(0),
+            tidying: Mutex::new(()),
             stopping: AtomicBool::new(false),
             stop: Gate::default(),
             takes,

@@ -18,6 +18,7 @@ use crate::uring::{block_on, sleep, spawn, timeout};
 
 mod faults;
 mod leftovers;
+mod races;
 
 const UUID: &str = "7244b18c-6760-41ef-8dcf-3d072497e827";
 const LARGE: usize = STAGING_LOG_BLOCK_BYTES_MAX as usize + 1;

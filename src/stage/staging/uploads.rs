@@ -120,7 +120,7 @@ impl<M: Medium> Staging<M> {
         self.left();
     }
 
-    fn slot(&self, key: &BlockKey) -> Option<Slot> {
+    pub(super) fn slot(&self, key: &BlockKey) -> Option<Slot> {
         let mut state = self.held.lock();
         let at = self.held.find(&mut state, key)?;
         Some(*state.index.get(at))
@@ -199,8 +199,9 @@ impl<M: Medium> Held<M> {
         }
     }
 
-    /// Append blocks anew that hold up the oldest segment of a log.
+    /// Append blocks anew that hold up the oldest segment of a log. One core does it at a time.
     fn tidy(&self) {
+        let Ok(_one) = self.tidying.try_lock() else { return };
         for (number, folder) in self.folders.iter().enumerate() {
             let Some(log) = folder.log().filter(|_| folder.lost().is_none()) else { continue };
             let Some(segment) = log.holding_up() else { continue };
@@ -220,8 +221,10 @@ impl<M: Medium> Held<M> {
         }
     }
 
-    /// Append a block anew. Its old place stays until the new one is on the disk.
-    fn renew(&self, number: usize, slot: &Slot) -> io::Result<()> {
+    /// Append a block anew. Its old place stays until the new one is on the disk. Of a block that went,
+    /// was removed or moved since its slot was copied, nothing is appended: it would come back after a
+    /// crash. The lock is held over that look and the write, so that a `Gone` stands behind what it kills.
+    pub(super) fn renew(&self, number: usize, slot: &Slot) -> io::Result<()> {
         let (Some(log), Home::Log(_, place)) = (self.folders[number].log(), slot.home()) else {
             return Ok(());
         };
@@ -230,22 +233,14 @@ impl<M: Medium> Held<M> {
         log.read(place, key, 0, &mut bytes)?;
         let (tier, group, kept_ms) = (slot.tier(), slot.lane() as u64, slot.kept_ms);
         let pages = [Page::from_vec(bytes)];
-        let new = log.append(&Record::Block { key, tier, group, kept_ms, pages: &pages })?;
-        let mark = log.tail();
         let mut state = self.lock();
-        let at = state.index.find(&key).filter(|at| state.index.get(*at).home() == slot.home());
-        match at {
-            Some(at) => {
-                state.index.get_mut(at).move_to(Home::Log(number, new));
-                state.moved.push(Moved { folder: number, place, size: key.size, mark });
-            }
-            None => {
-                // It went meanwhile: what was appended anew goes, too.
-                drop(state);
-                self.retire(number, key);
-                log.release(new, key.size);
-            }
-        }
+        let same = |now: &Slot| now.home() == slot.home() && !now.is_removed();
+        let Some(at) = state.index.find(&key).filter(|at| same(state.index.get(*at))) else {
+            return Ok(());
+        };
+        let new = log.append(&Record::Block { key, tier, group, kept_ms, pages: &pages })?;
+        state.index.get_mut(at).move_to(Home::Log(number, new));
+        state.moved.push(Moved { folder: number, place, size: key.size, mark: log.tail() });
         Ok(())
     }
 
