@@ -186,12 +186,18 @@ impl<M: Medium> Staging<M> {
 
     /// A block in hand must not come back after a crash, though its bytes are still being sent.
     fn forget_flying(&self, key: &BlockKey) {
-        let home = {
+        let slot = {
             let state = self.held.lock();
-            state.in_hand(key).map(|at| state.index.get(at).home())
+            state.in_hand(key).map(|at| *state.index.get(at))
         };
-        if let Some(Home::Log(number, _)) = home {
+        let Some(slot) = slot else { return };
+        let number = slot.home().folder();
+        let in_log = matches!(slot.home(), Home::Log(..));
+        if in_log {
             self.held.retire(number, *key);
+        }
+        if !in_log || slot.has_twin() {
+            self.held.erase_file(number, *key);
         }
     }
 

@@ -403,7 +403,8 @@ impl<M: Medium> Held<M> {
         }
     }
 
-    fn erase_file(&self, number: usize, key: BlockKey) {
+    /// The file of a block goes.
+    pub(super) fn erase_file(&self, number: usize, key: BlockKey) {
         let files = &self.folders[number].files;
         if let Err(error) = files.remove(key) {
             self.heard(number, &error);

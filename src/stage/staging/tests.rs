@@ -223,6 +223,25 @@ fn failed_uploads_are_listed_and_tried_again() {
         assert_eq!(
             (status.failed[0].failures, &*status.failed[0].reason),
             (1, "the bucket is away")
+#[test]
+fn what_is_removed_in_hand_does_not_come_back_after_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let staging = open(dir.path());
+    block_on(async {
+        for (id, size) in [(1, 10), (2, LARGE)] {
+            let key = keep(&staging, id, size).await.unwrap();
+            let upload = staging.next_upload().unwrap();
+            assert_eq!(staging.remove(&key), Removed::Flying);
+            assert!(!staged(dir.path(), &key).exists() && !raw(dir.path(), &key).exists());
+            assert_eq!(staging.load(&upload).await.is_err(), size == LARGE);
+        }
+    });
+    drop(staging);
+    let staging = open(dir.path());
+    block_on(walked(&staging));
+    assert_eq!(staging.next_upload(), None);
+}
+
         );
         assert!(status.failed[0].retry_in_ms <= 1000);
         assert_eq!(status.last_error.unwrap().0, "the bucket is away");

@@ -65,6 +65,7 @@ impl<M: Medium> Staging<M> {
             match self.fetch(&slot, all.clone()).await {
                 Ok(page) => return Ok(page),
                 Err(_) if self.slot(&upload.key).is_some_and(|now| now.home() != slot.home()) => {}
+                Err(_) if self.slot(&upload.key).is_none_or(|now| now.is_removed()) => break,
                 Err(error) => return Err(self.unread(&slot, error)),
             }
         }
