@@ -231,6 +231,13 @@ impl Data {
         count
     }
 
+    /// The mount ends: what is written from now on is kept though `--max-staging-size` is reached.
+    pub fn end_limits(&self) {
+        if let Some(staging) = &self.shared.config.staging {
+            staging.end_limits();
+        }
+    }
+
     /// Blocks that must be uploaded before slices of a file up to this number are committed go first;
     /// with `unnoted` only those of slices that could not be noted.
     pub(super) fn hurry_file(&self, file: &File, last: u64, unnoted: bool) {

@@ -92,6 +92,7 @@ impl Vfs {
     /// The mount ends: store and commit all that is dirty, or keep it on this machine for the next mount
     /// to upload, and let neither a compaction nor a removal stop half-way.
     pub async fn drain(self: Rc<Self>) {
+        self.data.end_limits();
         let stored = match self.config.writeback {
             true => self.data.reach_all(Level::Local).await,
             false => self.data.flush_all().await,

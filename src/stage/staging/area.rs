@@ -259,7 +259,6 @@ impl<M: Medium> Staging<M> {
         let known = self.held.lock().notes.remove(&tag);
         if let Some((folder, _)) = known {
             self.retire_note(folder, tag);
-            self.held.give_up_empty();
         }
     }
 
@@ -345,7 +344,6 @@ impl<M: Medium> Staging<M> {
     pub(super) fn left(&self) {
         self.held.room.open();
         self.held.gate.open();
-        self.held.give_up_empty();
     }
 
     fn names(&self) -> String {

@@ -108,7 +108,7 @@ impl<M: Medium> Held<M> {
     }
 
     /// Remove a log that holds nothing any more.
-    async fn destroy_log(&self, number: usize) {
+    pub(super) async fn destroy_log(&self, number: usize) {
         let folder = &self.folders[number];
         let needed = {
             let mut state = self.lock();

@@ -69,12 +69,12 @@ impl<M: Medium> Staging<M> {
     }
 }
 
-/// Bring all folders to the disk.
+/// Bring all folders to the disk; files before the log, as its notes are about blocks that are files, too.
 async fn bring<M: Medium>(held: &Arc<Held<M>>) -> Result<(), StagingError> {
     for number in 0..held.folders.len() {
-        if held.folders[number].lost().is_none() {
-            bring_log(held, number).await;
+        if held.folders[number].lost().is_none() && !held.folders[number].is_given_up() {
             bring_files(held, number).await;
+            bring_log(held, number).await;
         }
         if let Some(stranded) = held.stranded(number) {
             return Err(stranded);
@@ -84,21 +84,25 @@ async fn bring<M: Medium>(held: &Arc<Held<M>>) -> Result<(), StagingError> {
 }
 
 /// A thread that brings all to the disk again and again, so that a loss of power takes little of what
-/// nobody asked to be brought there, and the log gives room back.
+/// nobody asked to be brought there, and the log gives room back. Folders that are needed no more are
+/// given up.
 pub(super) fn tend<M: Medium>(held: &Arc<Held<M>>) -> io::Result<JoinHandle<()>> {
     let held = Arc::clone(held);
-    let tend = async move {
-        while !held.stopping.load(Ordering::Relaxed) {
-            let ticket = held.stop.ticket();
-            let over = held.stopping.load(Ordering::Relaxed);
-            if over || uring::timeout(PACE, held.stop.wait(ticket)).await.is_ok() {
-                return;
-            }
-            // Whoever asks for it is told of an error, now and later.
-            let _ = bring(&held).await;
+    let tend = move || uring::block_on(keep_up(held));
+    thread::Builder::new().name("stage-sync".to_owned()).spawn(tend)
+}
+
+async fn keep_up<M: Medium>(held: Arc<Held<M>>) {
+    while !held.stopping.load(Ordering::Relaxed) {
+        let ticket = held.stop.ticket();
+        let over = held.stopping.load(Ordering::Relaxed);
+        if over || uring::timeout(PACE, held.stop.wait(ticket)).await.is_ok() {
+            return;
         }
-    };
-    thread::Builder::new().name("stage-sync".to_owned()).spawn(|| uring::block_on(tend))
+        // Whoever asks for it is told of an error, now and later.
+        let _ = bring(&held).await;
+        held.give_up_empty().await;
+    }
 }
 
 /// Bring a folder's log to the disk, as far as it goes now.

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::files::Files;
@@ -50,6 +51,8 @@ pub(super) struct Folder<M: Medium> {
     log: OnceLock<Log<M>>,
     opening: Mutex<()>,
     lost: OnceLock<String>,
+    /// Others may have it.
+    given_up: AtomicBool,
     free_ratio: f64,
     view: Mutex<Option<(u64, Fill)>>,
     /// Held while this process may keep blocks here.
@@ -70,6 +73,7 @@ impl<M: Medium> Folder<M> {
             log: OnceLock::new(),
             opening: Mutex::new(()),
             lost: OnceLock::new(),
+            given_up: AtomicBool::new(false),
             free_ratio: 0.0,
             view: Mutex::new(None),
             lock: Mutex::new(None),
@@ -82,8 +86,14 @@ impl<M: Medium> Folder<M> {
         self
     }
 
-    /// Let another process have the folder.
+    /// Nothing here touches the folder any more.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+
+    /// Let another process have the folder, and the log that it may make there.
     pub(super) fn unlock(&self) {
+        self.given_up.store(true, Ordering::Release);
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
@@ -97,9 +107,9 @@ impl<M: Medium> Folder<M> {
         self.lost.set(reason.to_owned()).is_ok()
     }
 
-    /// The log, if there is one.
+    /// The log, if there is one and it is ours.
     pub(super) fn log(&self) -> Option<&Log<M>> {
-        self.log.get()
+        self.log.get().filter(|_| !self.is_given_up())
     }
 
     /// The log, made or opened if it is not yet.

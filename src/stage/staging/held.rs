@@ -76,6 +76,8 @@ pub(super) struct State {
     pub(super) closed: bool,
 }
 
+    /// Nobody waits for room any more.
+    pub(super) limits_over: bool,
 /// A block's old place in a log.
 pub(super) struct Moved {
     pub(super) folder: usize,
@@ -125,6 +127,7 @@ impl<M: Medium> Held<M> {
         };
         Self {
             folders,
+            limits_over: false,
             state: Mutex::new(state),
             gate: Gate::default(),
             room: Gate::default(),
@@ -268,7 +271,6 @@ impl<M: Medium> Held<M> {
             state.walks == 0
         };
         if over {
-            self.give_up_empty();
             let (blocks, bytes) = {
                 let state = self.lock();
                 (state.index.len(), state.bytes)
@@ -293,14 +295,21 @@ impl<M: Medium> Held<M> {
         state.walks == 0 && state.index.len() == 0
     }
 
-    /// A mount that takes no blocks lets others have the folders when nothing is left there.
-    pub(super) fn give_up_empty(&self) {
+    /// A mount that takes no blocks lets others have the folders when nothing is left there. Its logs
+    /// go before: once the lock is given up, what is there is another mount's.
+    pub(super) async fn give_up_empty(&self) {
         let empty = {
             let state = self.lock();
             state.walks == 0 && state.index.len() == 0 && state.notes.is_empty()
         };
-        if !self.takes && empty {
-            self.folders.iter().for_each(|folder| folder.unlock());
+        if self.takes || !empty {
+            return;
+        }
+        for (number, folder) in self.folders.iter().enumerate() {
+            if !folder.is_given_up() {
+                self.destroy_log(number).await;
+                folder.unlock();
+            }
         }
     }
 
@@ -315,6 +324,9 @@ impl<M: Medium> Held<M> {
             match folder.need_log(&mut |_| ()) {
                 Ok(log) => return Ok((number, log)),
                 Err(error) => {
+            if folder.is_given_up() {
+                continue;
+            }
                     reason = error.to_string();
                     self.lose(number, &reason);
                 }

@@ -56,6 +56,12 @@ impl<M: Medium> Staging<M> {
         kept
     }
 
+    /// The mount ends: nobody waits at `--max-staging-size` any more, as what is not kept soon is lost.
+    pub fn end_limits(&self) {
+        self.held.lock().limits_over = true;
+        self.held.room.open();
+    }
+
     /// Bytes for a block, once there is room.
     async fn reserve(&self, bytes: u64) -> Result<Reserved<'_, M>, NotKept> {
         let mut waiting: Option<Starved<'_, M>> = None;
@@ -66,8 +72,8 @@ impl<M: Medium> Staging<M> {
                 if state.closed {
                     return Err(NotKept::NotWanted);
                 }
-                let fits =
-                    self.config.max_bytes == 0 || state.bytes + bytes <= self.config.max_bytes;
+                let limit = self.config.max_bytes;
+                let fits = limit == 0 || state.limits_over || state.bytes + bytes <= limit;
                 // A block larger than the limit goes alone.
                 if fits || state.bytes == 0 {
                     state.bytes += bytes;

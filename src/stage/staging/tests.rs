@@ -95,6 +95,20 @@ async fn walked(staging: &Staging) {
     .unwrap();
 }
 
+/// The area of a folder, once a mount that takes nothing has given it up.
+async fn opened_soon(dir: &Path) -> Arc<Staging> {
+    timeout(Duration::from_secs(10), async {
+        loop {
+            if let Ok(staging) = Staging::open(&config(&[dir]), UUID, layout(), None) {
+                return staging;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("it is given up")
+}
+
 fn staged(dir: &Path, key: &BlockKey) -> PathBuf {
     dir.join(UUID).join("rawstaging").join(layout().name(*key))
 }

@@ -21,6 +21,7 @@ use crate::stage::staging::block::{NewBlock, Removed};
 use crate::stage::staging::config::StagingConfig;
 use crate::stage::staging::files::Files;
 use crate::stage::staging::folder::Folder;
+use crate::stage::staging::level::Standing;
 use crate::stage::staging::recover;
 use crate::stdx::Chance;
 use crate::uring::{block_on, spawn};
@@ -396,4 +397,32 @@ fn a_sync_that_is_left_out_is_found_in_the_staging_area() {
         }
     });
     assert!(wrong.len() > 3, "{} of {points} points", wrong.len());
+}
+
+#[test]
+fn a_note_is_on_the_disk_only_when_its_blocks_are() {
+    block_on(async {
+        let mut frozen = 0;
+        loop {
+            let model = Model::new(1);
+            let area = open(&model).expect("nothing is there");
+            let size = STAGING_LOG_BLOCK_BYTES_MAX + 1;
+            let (key, pages) = (key(1, size), [Page::from_vec(bytes(1, size))]);
+            let block = NewBlock { key, tier: 0, group: 0, kept_ms: None, pages: &pages };
+            area.keep(block).await.unwrap();
+            area.note(1, b"of block 1").unwrap();
+            model.fault(Fault::FreezeAt(model.calls() + 1 + frozen));
+            let synced = area.sync().await;
+            let (folder, mark) = area.held.lock().notes[&1];
+            let noted = area.held.folders[folder].has_record(mark);
+            let local = area.standing(&key) == Some(Standing::Local);
+            assert!(local || !noted, "frozen after {frozen} calls");
+            if !model.is_frozen() {
+                assert!(synced.is_ok() && noted);
+                break;
+            }
+            frozen += 1;
+        }
+        assert!(frozen > 3, "{frozen} calls");
+    });
 }

@@ -187,6 +187,7 @@ fn a_second_process_is_refused_and_one_that_takes_nothing_has_no_leftovers() {
         let upload = second.next_upload().unwrap();
         assert_eq!(upload.key, key(1, 10));
         assert!(second.uploaded(&upload));
+        opened_soon(dir.path()).await;
     });
     open(dir.path());
 }
