@@ -60,6 +60,12 @@ impl Layout {
         (0..self.block_count(slice_bytes)).map(move |index| self.block(id, slice_bytes, index))
     }
 
+    /// Whether a slice can have this block.
+    pub fn holds(self, block: BlockKey) -> bool {
+        let end = u64::from(block.index) * u64::from(self.block_bytes) + u64::from(block.size);
+        (1..=self.block_bytes).contains(&block.size) && end <= CHUNK_BYTES
+    }
+
     /// The object name of a block, without the volume name.
     pub fn name(self, block: BlockKey) -> String {
         let BlockKey { id, index, size } = block;
@@ -108,6 +114,15 @@ mod tests {
         let layout = Layout::new(4096, true);
         assert_eq!(names(layout, 1_234_567, 4 << 20), ["chunks/87/1/1234567_0_4194304"]);
         assert_eq!(names(layout, 10, 5), ["chunks/0A/0/10_0_5"]);
+    }
+
+    #[test]
+    fn no_slice_has_a_block_that_is_empty_or_ends_behind_its_chunk() {
+        let layout = Layout::new(64, false);
+        let holds = |index, size| layout.holds(BlockKey { id: 1, index, size });
+        assert!(holds(0, 1) && holds(1023, 64 << 10));
+        assert!(!holds(1024, 1) && !holds(0, 0) && !holds(0, (64 << 10) + 1));
+        assert!(!holds(u32::MAX, u32::MAX));
     }
 
     #[test]

@@ -315,16 +315,22 @@ impl<M: Medium> Staging<M> {
             .collect();
         status.last_error = state.last_error.clone();
         status.upload_bytes_per_s = state.rate.per_second(now.steady_ms);
-        status.lost_folders = self.lost_folders(&lost, &state.set_aside);
+        status.lost_folders = self.lost_folders(&lost, &state);
         drop(state);
         self.count_rounds(&mut status.counted);
         status
     }
 
-    /// Folders that were taken out, and what was set aside in any.
-    fn lost_folders(&self, left: &[u64], set_aside: &[u64]) -> Vec<(String, String, u64)> {
+    /// Folders that were taken out, and what could not be looked at or was set aside in any.
+    fn lost_folders(&self, left: &[u64], state: &State) -> Vec<(String, String, u64)> {
         let mut told = Vec::new();
-        for (folder, (left, aside)) in self.held.folders.iter().zip(left.iter().zip(set_aside)) {
+        let odd = state.unfound.iter().zip(&state.set_aside);
+        for (folder, (left, (unfound, aside))) in self.held.folders.iter().zip(left.iter().zip(odd))
+        {
+            if let Some((count, reason)) = unfound {
+                let name = format!("{}/{}", folder.name, super::files::STAGED);
+                told.push((name, format!("not looked at, not uploaded: {reason}"), *count));
+            }
             if let Some(reason) = folder.lost() {
                 told.push((folder.name.clone(), reason.to_owned(), *left));
             }

@@ -60,7 +60,8 @@ impl<M: Medium> Files<M> {
 
     /// The block a path below the staged files belongs to.
     pub(super) fn parse(&self, path: &str) -> Option<BlockKey> {
-        self.layout.parse(path.strip_prefix(STAGED)?.strip_prefix('/')?)
+        let block = self.layout.parse(path.strip_prefix(STAGED)?.strip_prefix('/')?)?;
+        self.layout.holds(block).then_some(block)
     }
 
     /// Write a block beside its place and move it there.

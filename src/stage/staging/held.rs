@@ -71,13 +71,15 @@ pub(super) struct State {
     pub(super) rate: Rate,
     pub(super) last_error: Option<(String, u64)>,
     pub(super) counts: StagingCounts,
+    /// Names that a walk could not look at, by folder, and why not the first of them.
+    pub(super) unfound: Vec<Option<(u64, String)>>,
     /// Files set aside, by folder.
     pub(super) set_aside: Vec<u64>,
     pub(super) closed: bool,
-}
-
     /// Nobody waits for room any more.
     pub(super) limits_over: bool,
+}
+
 /// A block's old place in a log.
 pub(super) struct Moved {
     pub(super) folder: usize,
@@ -122,12 +124,13 @@ impl<M: Medium> Held<M> {
             rate: Rate::default(),
             last_error: None,
             counts: StagingCounts::default(),
+            unfound: vec![None; folders.len()],
             set_aside: vec![0; folders.len()],
             closed: false,
+            limits_over: false,
         };
         Self {
             folders,
-            limits_over: false,
             state: Mutex::new(state),
             gate: Gate::default(),
             room: Gate::default(),
@@ -321,12 +324,12 @@ impl<M: Medium> Held<M> {
                 reason = lost.to_owned();
                 continue;
             }
-            match folder.need_log(&mut |_| ()) {
-                Ok(log) => return Ok((number, log)),
-                Err(error) => {
             if folder.is_given_up() {
                 continue;
             }
+            match folder.need_log(&mut |_| ()) {
+                Ok(log) => return Ok((number, log)),
+                Err(error) => {
                     reason = error.to_string();
                     self.lose(number, &reason);
                 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::block::StagingError;
 use super::config::StagingConfig;
@@ -167,6 +167,15 @@ pub(super) fn walk_now<M: Medium>(held: &Arc<Held<M>>) {
     (0..held.folders.len()).for_each(|number| held.walk(number, false));
 }
 
+/// A walk that goes on; however it ends, others learn of it.
+struct Walk<'a, M: Medium>(&'a Held<M>);
+
+impl<M: Medium> Drop for Walk<'_, M> {
+    fn drop(&mut self) {
+        self.0.end_walk();
+    }
+}
+
 impl<M: Medium> Held<M> {
     /// Bring what earlier mounts wrote to the disk, whole; whether it is there.
     fn flush(&self, number: usize) -> bool {
@@ -184,31 +193,50 @@ impl<M: Medium> Held<M> {
         flushed
     }
 
-    /// Find the files of a folder; `flushed` if they are on the disk.
+    /// Find the files of a folder; `flushed` if they are on the disk. What cannot be looked at is counted
+    /// and told; one bad file says nothing about the others.
     fn walk(&self, number: usize, flushed: bool) {
+        let _walk = Walk(self);
         let folder = &self.folders[number];
-        let walked = self.enter(number, STAGED, flushed);
+        self.enter(number, STAGED, flushed);
         let aside = folder.medium.list(SET_ASIDE).map(|names| names.len() as u64);
-        self.lock().set_aside[number] = aside.unwrap_or(0);
-        if let Err(error) = walked {
-            warn!("not all staged blocks in {} could be found: {error}", folder.name);
-            self.heard(number, &error);
+        let unfound = {
+            let mut state = self.lock();
+            state.set_aside[number] = aside.unwrap_or(0);
+            state.unfound[number].clone()
+        };
+        if let Some((count, reason)) = unfound {
+            let name = &folder.name;
+            error!(
+                "{count} names in {name}/{STAGED} could not be looked at and are not uploaded \
+                 ({reason}); mend that and mount again"
+            );
         }
-        self.end_walk();
     }
 
-    fn enter(&self, number: usize, dir: &str, flushed: bool) -> io::Result<()> {
-        for (name, is_dir) in self.folders[number].medium.list(dir)? {
+    fn enter(&self, number: usize, dir: &str, flushed: bool) {
+        let names = match self.folders[number].medium.list(dir) {
+            Ok(names) => names,
+            Err(error) => return self.unfound(number, dir, &error),
+        };
+        for (name, is_dir) in names {
             if self.stopping.load(Ordering::Relaxed) {
-                return Ok(());
+                return;
             }
             let path = format!("{dir}/{name}");
-            match is_dir {
-                true => self.enter(number, &path, flushed)?,
-                false => self.judge(number, dir, &path, flushed)?,
+            if is_dir {
+                self.enter(number, &path, flushed);
+            } else if let Err(error) = self.judge(number, dir, &path, flushed) {
+                self.unfound(number, &path, &error);
             }
         }
-        Ok(())
+    }
+
+    /// A name that could not be looked at.
+    fn unfound(&self, number: usize, path: &str, error: &io::Error) {
+        let told = format!("{path}: {error}");
+        let mut state = self.lock();
+        state.unfound[number].get_or_insert((0, told)).0 += 1;
     }
 
     fn judge(&self, number: usize, dir: &str, path: &str, flushed: bool) -> io::Result<()> {

@@ -224,20 +224,6 @@ fn what_is_removed_is_never_uploaded() {
 }
 
 #[test]
-fn failed_uploads_are_listed_and_tried_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let staging = open(dir.path());
-    block_on(async {
-        let key = keep(&staging, 1, 10).await.unwrap();
-        let upload = staging.next_upload().unwrap();
-        staging.upload_failed(&upload, "the bucket is away");
-        assert_eq!(staging.next_upload(), None);
-        let status = staging.status();
-        assert_eq!((status.failed_blocks, status.failed[0].key), (1, key));
-        assert_eq!(
-            (status.failed[0].failures, &*status.failed[0].reason),
-            (1, "the bucket is away")
-#[test]
 fn what_is_removed_in_hand_does_not_come_back_after_a_crash() {
     let dir = tempfile::tempdir().unwrap();
     let staging = open(dir.path());
@@ -256,6 +242,20 @@ fn what_is_removed_in_hand_does_not_come_back_after_a_crash() {
     assert_eq!(staging.next_upload(), None);
 }
 
+#[test]
+fn failed_uploads_are_listed_and_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let staging = open(dir.path());
+    block_on(async {
+        let key = keep(&staging, 1, 10).await.unwrap();
+        let upload = staging.next_upload().unwrap();
+        staging.upload_failed(&upload, "the bucket is away");
+        assert_eq!(staging.next_upload(), None);
+        let status = staging.status();
+        assert_eq!((status.failed_blocks, status.failed[0].key), (1, key));
+        assert_eq!(
+            (status.failed[0].failures, &*status.failed[0].reason),
+            (1, "the bucket is away")
         );
         assert!(status.failed[0].retry_in_ms <= 1000);
         assert_eq!(status.last_error.unwrap().0, "the bucket is away");

@@ -189,7 +189,33 @@ fn a_second_process_is_refused_and_one_that_takes_nothing_has_no_leftovers() {
         assert!(second.uploaded(&upload));
         opened_soon(dir.path()).await;
     });
-    open(dir.path());
+}
+
+#[test]
+fn a_file_that_cannot_be_looked_at_is_told_and_the_walk_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = key(9, 10);
+    let file = staged(dir.path(), &good);
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, bytes(9, 10)).unwrap();
+    // Names of loops: no look at them ends well, whoever looks.
+    for bad in [key(8, 10), key(10, 10)] {
+        let bad = staged(dir.path(), &bad);
+        std::os::unix::fs::symlink(&bad, &bad).unwrap();
+    }
+    // No slice has such blocks.
+    for odd in ["1_1024_5", "1_16_5", "1_0_0", "1_0_4194305"] {
+        fs::write(file.with_file_name(odd), b"odd").unwrap();
+    }
+    let staging = open(dir.path());
+    block_on(walked(&staging));
+    assert_eq!(staging.next_upload().unwrap().key, good);
+    assert_eq!(staging.next_upload(), None);
+    let (name, reason, count) = staging.status().lost_folders.remove(0);
+    assert_eq!(name, dir.path().join(UUID).join("rawstaging").display().to_string());
+    assert!(count == 2 && reason.contains("symbolic link"), "{count}: {reason}");
+    assert!(block_on(keep(&staging, 11, 10)).is_ok(), "the folder is not taken out");
+    assert!(file.with_file_name("1_1024_5").exists());
 }
 
 #[test]
