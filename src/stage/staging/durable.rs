@@ -74,6 +74,8 @@ async fn bring<M: Medium>(held: &Arc<Held<M>>) -> Result<(), StagingError> {
     for number in 0..held.folders.len() {
         if held.folders[number].lost().is_none() && !held.folders[number].is_given_up() {
             bring_files(held, number).await;
+        }
+        if held.folders[number].lost().is_none() {
             bring_log(held, number).await;
         }
         if let Some(stranded) = held.stranded(number) {

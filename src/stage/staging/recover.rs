@@ -219,6 +219,10 @@ impl<M: Medium> Held<M> {
             Ok(names) => names,
             Err(error) => return self.unfound(number, dir, &error),
         };
+        if !flushed {
+            // What an earlier mount removed here may not be gone from the disk.
+            self.lock().pending[number].changed(dir.to_owned());
+        }
         for (name, is_dir) in names {
             if self.stopping.load(Ordering::Relaxed) {
                 return;

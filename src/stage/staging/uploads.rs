@@ -106,10 +106,10 @@ impl<M: Medium> Staging<M> {
         let gone = {
             let mut state = self.held.lock();
             let Some(at) = state.in_hand(&upload.key) else { return };
-            state.last_error = Some((reason.to_owned(), now.wall_ms));
             if state.index.get(at).is_removed() {
                 Some(state.depart(at))
             } else {
+                state.last_error = Some((reason.to_owned(), now.wall_ms));
                 let State { index, queue, .. } = &mut *state;
                 queue.failed(index, at, reason, &now);
                 None
