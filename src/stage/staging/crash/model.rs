@@ -265,7 +265,7 @@ impl Change {
 
 impl Inode {
     fn set_length(&mut self, len: usize) {
-        self.now.resize(len, 0);
+        resize(&mut self.now, len);
         self.pending.push(Pending::Length(len));
     }
 
@@ -282,11 +282,11 @@ impl Inode {
     fn settle(&mut self, count: usize) {
         for pending in self.pending.drain(..count) {
             match pending {
-                Pending::Length(len) => self.durable.resize(len, 0),
+                Pending::Length(len) => resize(&mut self.durable, len),
                 Pending::Write { offset, bytes } => {
                     let end = offset + bytes.len();
                     let len = self.durable.len().max(end);
-                    self.durable.resize(len, 0);
+                    resize(&mut self.durable, len);
                     self.durable[offset..end].copy_from_slice(&bytes);
                 }
             }
@@ -311,7 +311,8 @@ impl Inode {
         }
         writes.values_mut().for_each(|count| *count = chance.below(*count + 1));
         let mut bytes_now = self.durable.clone();
-        bytes_now.resize(self.now.len().max(bytes_now.len()), 0);
+        let most = self.now.len().max(bytes_now.len());
+        resize(&mut bytes_now, most);
         for change in &pending {
             let Pending::Write { offset, bytes } = change else { continue };
             for at in sectors(*offset, bytes.len()) {
@@ -325,9 +326,18 @@ impl Inode {
                 bytes_now[start..end].copy_from_slice(&bytes[start - offset..end - offset]);
             }
         }
-        bytes_now.resize(lengths[chance.below(lengths.len() as u64) as usize], 0);
+        resize(&mut bytes_now, lengths[chance.below(lengths.len() as u64) as usize]);
         self.now.clone_from(&bytes_now);
         self.durable = bytes_now;
+    }
+}
+
+/// As `Vec::resize` with zeros, which takes them one by one where nothing is optimised.
+fn resize(bytes: &mut Vec<u8>, len: usize) {
+    if len <= bytes.len() {
+        bytes.truncate(len);
+    } else {
+        bytes.extend_from_slice(&vec![0; len - bytes.len()]);
     }
 }
 
