@@ -296,6 +296,29 @@ fn nothing_that_was_refused_lands_on_top_of_a_truncation() {
 }
 
 #[test]
+fn a_rename_over_a_file_waits_until_others_can_read_what_replaces_it() {
+    for flags in [0, libc::RENAME_EXCHANGE] {
+        uring::block_on(async {
+            let (volume, store, m) = away(Publish::Uploaded).await;
+            *store.put_error.borrow_mut() = None;
+            m.put(Ino::ROOT, b"f", b"old").await;
+            assert_eq!(asked(&m, Question::Reach(Ino::ROOT, Level::Committed)).await, Err(0));
+            *store.put_error.borrow_mut() = Some(StoreError::Unavailable("away again".into()));
+            m.put(Ino::ROOT, b"first", b"new").await;
+            let rename = |name: &[u8], new_name: &[u8], flags| {
+                let (dir, new_dir) = (Ino::ROOT, Ino::ROOT);
+                Op::Rename { dir, name: name.into(), new_dir, new_name: new_name.into(), flags }
+            };
+            m.ok(rename(b"first", b"new", 0)).await;
+            waits_for_the_store(&m, &store, rename(b"new", b"f", flags)).await;
+            let other = volume.mount(VfsConfig::default()).await;
+            let found = other.lookup(Ino::ROOT, b"f").await.ino;
+            assert_eq!(other.cat(found).await, b"new");
+        });
+    }
+}
+
+#[test]
 fn the_end_of_a_mount_leaves_files_that_any_mount_uploads() {
     for publish in BOTH {
         let (volume, ino) = killed(async {
