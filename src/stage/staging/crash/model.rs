@@ -70,6 +70,8 @@ struct Inode {
     durable: Vec<u8>,
     /// Not synced, in order.
     pending: Vec<Pending>,
+    /// Time of last change, ms since 1970.
+    changed_ms: u64,
 }
 
 #[derive(Clone)]
@@ -381,7 +383,7 @@ impl Medium for Model {
             if !world.has_dir(parent(path)) {
                 return Err(io::ErrorKind::NotFound.into());
             }
-            world.files.push(Inode::default());
+            world.files.push(Inode { changed_ms: 1_700_000_000_000, ..Inode::default() });
             world.files.len() - 1
         };
         self.change(Change::Set(path.to_owned(), Node::File(inode)));
@@ -395,7 +397,16 @@ impl Medium for Model {
     fn stat(&self, path: &str) -> io::Result<(u64, u64)> {
         let world = self.lock();
         let inode = world.file(path)?;
-        Ok((world.files[inode].now.len() as u64, 1_700_000_000_000))
+        let file = &world.files[inode];
+        Ok((file.now.len() as u64, file.changed_ms))
+    }
+
+    /// Times are not lost, and nothing is promised of them.
+    fn date(&self, file: &Handle, changed_ms: u64) -> io::Result<()> {
+        let mut world = self.lock();
+        world.call()?;
+        world.files[file.inode].changed_ms = changed_ms;
+        Ok(())
     }
 
     fn allocate(&self, file: &Handle, len_bytes: u64) -> io::Result<()> {
