@@ -220,7 +220,7 @@ impl<M: Medium> Held<M> {
             Err(error) => return self.unfound(number, dir, &error),
         };
         if !flushed {
-            // What an earlier mount removed here may not be gone from the disk.
+            // Of names that an earlier mount made and removed here neither may be on the disk.
             self.lock().pending[number].changed(dir.to_owned());
         }
         for (name, is_dir) in names {
@@ -230,7 +230,7 @@ impl<M: Medium> Held<M> {
             let path = format!("{dir}/{name}");
             if is_dir {
                 self.enter(number, &path, flushed);
-            } else if let Err(error) = self.judge(number, dir, &path, flushed) {
+            } else if let Err(error) = self.judge(number, &path, flushed) {
                 self.unfound(number, &path, &error);
             }
         }
@@ -243,7 +243,7 @@ impl<M: Medium> Held<M> {
         state.unfound[number].get_or_insert((0, told)).0 += 1;
     }
 
-    fn judge(&self, number: usize, dir: &str, path: &str, flushed: bool) -> io::Result<()> {
+    fn judge(&self, number: usize, path: &str, flushed: bool) -> io::Result<()> {
         let folder = &self.folders[number];
         let Some(key) = folder.files.parse(path) else {
             if path.ends_with(TEMPORARY_END) && self.is_left(number, path) {
@@ -253,7 +253,7 @@ impl<M: Medium> Held<M> {
         };
         match folder.files.sort(key) {
             Ok(Sort::Block { kept_ms, tier }) => {
-                self.found(number, key, kept_ms, tier, flushed, dir);
+                self.found(number, key, kept_ms, tier, flushed);
                 Ok(())
             }
             Ok(Sort::Short) => self.short(number, key, path),
