@@ -278,7 +278,8 @@ impl Extents {
 
     /// What became of a note.
     pub fn note_made(&mut self, note: &Note, kept: bool) {
-        if let Some(slice) = self.find(note.chunk, note.seq) {
+        let id = Some(note.record.id);
+        if let Some(slice) = self.find(note.chunk, note.seq).filter(|slice| slice.id == id) {
             slice.noted = if kept { Noted::Kept } else { Noted::Failed };
         }
     }
@@ -331,11 +332,11 @@ impl Extents {
     pub fn drop_hidden(
         &mut self,
         run: &[Note],
-        hidden: &[u64],
+        hidden: &[SliceId],
     ) -> Option<(Vec<SliceId>, Vec<BlockKey>)> {
         let (chunk, range) = self.find_run(run)?;
         let chunk = self.chunks.get_mut(&chunk).expect("it was found");
-        let gone = |slice: &Slice| hidden.contains(&slice.seq);
+        let gone = |slice: &Slice| slice.id.is_some_and(|id| hidden.contains(&id));
         let grows = chunk.slices[range.clone()].iter().any(|slice| gone(slice) && slice.grows);
         let after = chunk.slices.split_off(range.end);
         let in_run = chunk.slices.split_off(range.start);

@@ -232,13 +232,12 @@ impl Data {
     }
 
     /// Blocks that must be uploaded before slices of a file up to this number are committed go first;
-    /// with `unnoted` only those of slices that could not be noted.
+    /// with `unnoted` only those of slices that could not be noted. Where slices are published at once, new
+    /// ones wait behind those of an earlier mount.
     pub(super) fn hurry_file(&self, file: &File, last: u64, unnoted: bool) {
         let config = &self.shared.config;
-        let Some(staging) = config.staging.as_ref().filter(|_| config.publish == Publish::Uploaded)
-        else {
-            return;
-        };
+        let Some(staging) = &config.staging else { return };
+        let unnoted = unnoted && config.publish == Publish::Uploaded;
         let keys = file.with(|extents| extents.staged_blocks(last, unnoted));
         if !keys.is_empty() {
             staging.hurry(&keys);

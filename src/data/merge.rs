@@ -140,7 +140,7 @@ impl Data {
     fn replace_waiting(
         self: &Rc<Self>,
         file: &Arc<File>,
-        (run, hidden): (&[Note], &[u64]),
+        (run, hidden): (&[Note], &[SliceId]),
         made: Option<(Note, Vec<BlockKey>)>,
     ) {
         let new = made.map(|(note, keys)| (note, self.blocks_of_note_at(&note, &keys)));
@@ -197,11 +197,11 @@ fn merged_note(run: &[Note], record: SliceRecord) -> Note {
     Note { record, mtime, grows: run.iter().any(|note| note.grows), ..*first }
 }
 
-/// Numbers of slices of a run of which nothing is visible.
-fn hidden_of(run: &[Note], compaction: &Compaction) -> Vec<u64> {
+/// Slices of a run of which nothing is visible.
+fn hidden_of(run: &[Note], compaction: &Compaction) -> Vec<SliceId> {
     let shown = compaction.shown();
     let hidden = run.iter().filter(|note| !shown.contains(&note.record.id));
-    hidden.map(|note| note.seq).collect()
+    hidden.map(|note| note.record.id).collect()
 }
 
 #[cfg(test)]
@@ -230,6 +230,6 @@ mod tests {
         assert_eq!(compaction_of(&[note(1, 10, 50), note(2, 100, 50)]), None);
         let run = [note(1, 10, 50), note(2, 100, 50), note(3, 10, 50)];
         let compaction = compaction_of(&run).unwrap();
-        assert_eq!((compaction.pieces(), hidden_of(&run, &compaction)), (&[][..], vec![1]));
+        assert_eq!((compaction.pieces(), hidden_of(&run, &compaction)), (&[][..], vec![101]));
     }
 }

@@ -14,11 +14,12 @@ use rustix::io::Errno;
 
 use super::Data;
 use super::error::DataError;
-use super::notes::Note;
+use super::notes::{Note, without_replaced};
 use super::shared::File;
 use super::slice::Block;
 use super::staged::Owner;
 use crate::limits::RECOVERIES_MAX;
+use crate::object::BlockKey;
 use crate::stage::Staging;
 use crate::stdx::{Permits, monotonic_ns, oneshot};
 use crate::types::{Ino, Publish, SliceRecord};
@@ -79,17 +80,18 @@ impl Data {
         true
     }
 
-    /// What was kept of slices besides their blocks is needed no more.
+    /// What was kept of slices besides their blocks is needed no more. A mount that publishes at once may
+    /// have notes, too: an earlier one left them.
     pub(super) fn let_notes_go(&self, slices: impl IntoIterator<Item = u64>) {
-        let Some(staging) = self.publishes_late() else { return };
+        let Some(staging) = &self.shared.config.staging else { return };
         for id in slices {
             staging.forget_note(id);
-            self.shared.staged.forget(id);
+            self.shared.staged.forget_uncommitted(id);
         }
     }
 
     /// A block that was kept is in the store: its slice may be committed now.
-    pub(super) async fn published(self: &Rc<Self>, owner: Owner, key: crate::object::BlockKey) {
+    pub(super) async fn published(self: &Rc<Self>, owner: Owner, key: BlockKey) {
         let Some(file) = self.shared.known(owner.ino) else { return };
         file.with(|extents| extents.block_uploaded(owner.chunk, owner.seq, key));
         self.commit_ready(&file).await;
@@ -149,6 +151,11 @@ impl Data {
             }
             Err(error) => return Err(error),
         };
+        let (notes, mut replaced) = without_replaced(notes);
+        // A merge did not come to its end.
+        self.drop_notes(&replaced);
+        replaced.retain(|note| !listed.contains(&note.record.id));
+        self.remove_later(self.keys_of(&replaced));
         let (done, waiting): (Vec<_>, Vec<_>) =
             notes.into_iter().partition(|note| listed.contains(&note.record.id));
         self.drop_notes(&done);
@@ -165,9 +172,13 @@ impl Data {
     /// The file is gone, and so is what was kept of it.
     fn forget_lost(self: &Rc<Self>, notes: &[Note]) {
         self.drop_notes(notes);
+        self.remove_later(self.keys_of(notes));
+    }
+
+    fn keys_of(&self, notes: &[Note]) -> Vec<BlockKey> {
         let layout = self.shared.config.layout;
-        let blocks = notes.iter().flat_map(|note| layout.blocks(note.record.id, note.record.size));
-        self.remove_later(blocks.collect());
+        let records = notes.iter().map(|note| note.record);
+        records.flat_map(|record| layout.blocks(record.id, record.size)).collect()
     }
 
     fn drop_notes(&self, notes: &[Note]) {

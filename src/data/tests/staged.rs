@@ -13,7 +13,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{ConcatBytes, Model, noise};
+use crate::data::compaction::Target;
 use crate::data::notes::Note;
+use crate::data::staged::Owner;
 use crate::data::{Data, DataConfig, DataShared};
 use crate::meta::mem::MemBase;
 use crate::meta::{Key, Meta, MetaShared, NewNode, Rules, Value, Who};
@@ -633,6 +635,55 @@ fn a_note_of_what_is_committed_or_gone_is_only_forgotten() {
         assert_eq!((mount.data.pending(mount.ino), world.puts()), (None, puts));
     });
     world.life(async |mount| assert_eq!(mount.staging.take_notes(), []));
+}
+
+#[test]
+fn notes_of_an_earlier_mount_go_with_their_commit_whatever_this_one_publishes() {
+    let mut world = World::new(Publish::Uploaded, HOUR);
+    world.life(async |mount| mount.save(0, b"old").await);
+    world.publish = Publish::Local;
+    world.life(async |mount| {
+        mount.drain();
+        let saved = uring::timeout(Duration::from_secs(20), mount.save(0, b"new")).await;
+        saved.expect("what it waits behind goes first");
+        mount.reach(Level::Committed).await;
+        assert_eq!((mount.all().await, mount.data.pending(mount.ino)), (b"new".to_vec(), None));
+    });
+    // Then somebody compacts the chunk, and nothing in its list tells that the old slice was there.
+    uring::block_on(async {
+        assert_eq!(world.mount().staging.take_notes(), [], "nothing comes back");
+    });
+    world.life(async |mount| assert_eq!(mount.all().await, b"new"));
+}
+
+#[test]
+fn after_half_a_merge_what_was_merged_stands() {
+    let world = World::new(Publish::Uploaded, HOUR);
+    world.life(async |mount| {
+        mount.save(0, b"aaaa").await;
+        mount.save(2, b"bb").await;
+        let (ino, data) = (mount.ino, &mount.data);
+        let run = data.shared.file(ino).with(|extents| extents.waiting_run(ino, 0));
+        let [first, second] = run[..] else { panic!("two slices wait, not {run:?}") };
+        let slices: &dyn crate::meta::Slices = &*mount.meta;
+        let id = slices.next_slice_id().await.unwrap();
+        let record = SliceRecord { id, ..first.record };
+        let merged = Note { record, ..first };
+        let owner = Owner { ino, chunk: 0, seq: merged.seq };
+        let pieces = [first.record, second.record].map(|record| SliceRecord { len: 2, ..record });
+        let stored = data.store_merged((owner, id), &pieces, Target::Staging).await.unwrap();
+        assert_eq!(stored.unwrap().len(), 1);
+        mount.staging.note(id, &merged.encode()).unwrap();
+        // The other note lies in another folder, and is gone.
+        mount.staging.forget_note(second.record.id);
+    });
+    world.life(async |mount| {
+        assert_eq!(mount.all().await, b"aabb");
+        mount.drain();
+        mount.reach(Level::Committed).await;
+        assert_eq!((mount.all().await, world.list(0).await.len()), (b"aabb".to_vec(), 1));
+    });
+    world.life(async |mount| assert_eq!(mount.all().await, b"aabb"));
 }
 
 #[test]
