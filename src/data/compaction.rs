@@ -18,6 +18,7 @@ use super::overlay::Piece;
 use super::shared::{DataShared, File};
 use super::slice::Source;
 use super::staged::Owner;
+use super::uploader::WithoutRoom;
 use crate::limits::{COMPACTION_FETCHES_MAX, COMPACTIONS_MAX};
 use crate::meta::Compaction;
 use crate::object::{BlockKey, Layout};
@@ -365,8 +366,8 @@ impl Data {
         page: Page,
         target: Target,
     ) -> Result<(), DataError> {
-        let pages = vec![page];
-        if target == Target::Staging && self.keep_block(owner, key, &pages, kept_ms).await? {
+        let (pages, how) = (vec![page], (kept_ms, WithoutRoom::Goes));
+        if target == Target::Staging && self.keep_block(owner, key, &pages, how).await? {
             return Ok(());
         }
         let _permit = self.shared.uploads.take().await;

@@ -104,6 +104,8 @@ pub(super) struct Extents {
     left: Vec<(u32, u64, u32)>,
     /// Why what is kept here is not committed yet, if it was tried.
     pub refused: Option<DataError>,
+    /// Why some of what an earlier mount kept cannot be.
+    missing: Option<DataError>,
     /// As the last commit left them, until somebody takes them.
     pub committed_attr: Option<Attr>,
     pub sessions: Sessions,
@@ -262,6 +264,31 @@ impl Extents {
         }
     }
 
+    /// Blocks of a chunk that are asked for in the store, with the numbers of their slices.
+    pub fn sought(&self, chunk: u32) -> Vec<(u64, BlockKey)> {
+        let slices = self.chunks.get(&chunk).into_iter().flat_map(|chunk| &chunk.slices);
+        slices.flat_map(|slice| slice.sought_blocks().map(|key| (slice.seq, key))).collect()
+    }
+
+    /// A block is neither here nor in the store: its slice is never committed. False if nobody wants it.
+    pub fn block_missing(&mut self, chunk: u32, key: BlockKey, error: DataError) -> bool {
+        let wanted = self.sought(chunk).iter().any(|(_, sought)| *sought == key);
+        if wanted {
+            self.missing.get_or_insert(error);
+        }
+        wanted
+    }
+
+    /// Why slices that wait are not committed, if waiting alone does not help.
+    pub fn refusal(&self) -> Option<DataError> {
+        self.refused.clone().or(self.missing.clone())
+    }
+
+    /// Why slices are never committed.
+    pub fn missing(&self) -> Result<(), DataError> {
+        self.missing.clone().map_or(Ok(()), Err)
+    }
+
     /// Notes of slices of which all is safe and that wait for their upload; who takes them makes them.
     pub fn take_unnoted(&mut self, ino: Ino) -> Vec<Note> {
         let mut notes = Vec::new();
@@ -396,6 +423,7 @@ impl Extents {
         }
         self.chunks.retain(|_, chunk| !chunk.slices.is_empty());
         self.weights.clear();
+        self.missing = None;
         stored
     }
 

@@ -85,9 +85,14 @@ impl Data {
         let last = self.begin_flush(&file).await;
         loop {
             let ticket = file.moved.ticket();
-            let (kept, error) = file.with(|extents| (extents.is_kept(last), extents.sticky()));
+            let (kept, error, missing) =
+                file.with(|extents| (extents.is_kept(last), extents.sticky(), extents.missing()));
             if kept {
                 return error;
+            }
+            if self.shared.config.publish == Publish::Local {
+                // What is published at once waits behind what never is.
+                error.and(missing)?;
             }
             self.hurry_file(&file, last, true);
             file.moved.wait(ticket).await;
@@ -193,7 +198,7 @@ impl Data {
                 state.level = state.level.min(Level::Uploaded);
             }
             staged.extend(uncommitted.staged);
-            let refused = file.with(|extents| extents.sticky().err().or(extents.refused.clone()));
+            let refused = file.with(|extents| extents.sticky().err().or(extents.refusal()));
             state.last_error = refused.map(|error| error.to_string());
         }
         let Some(staging) = &self.shared.config.staging else { return Ok(state) };

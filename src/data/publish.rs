@@ -19,7 +19,7 @@ use super::shared::File;
 use super::slice::Block;
 use super::staged::Owner;
 use crate::limits::RECOVERIES_MAX;
-use crate::object::BlockKey;
+use crate::object::{BlockKey, StoreError};
 use crate::stage::Staging;
 use crate::stdx::{Permits, monotonic_ns, oneshot};
 use crate::types::{Ino, Publish, SliceRecord};
@@ -165,8 +165,41 @@ impl Data {
             file.with(|extents| extents.restore(note, blocks, monotonic_ns()));
         }
         let (data, file) = (Rc::clone(self), Arc::clone(&file));
-        uring::spawn(async move { data.commit_ready(&file).await });
+        uring::spawn(async move {
+            data.seek(&file, chunk).await;
+            data.commit_ready(&file).await;
+            file.moved.open();
+        });
         Ok(())
+    }
+
+    /// Ask the store for blocks of a chunk that were kept and are not here: a slice is committed only if
+    /// all of it is there. The store may be away, and nobody waits for the answer.
+    async fn seek(self: &Rc<Self>, file: &Arc<File>, chunk: u32) {
+        for (seq, key) in file.with(|extents| extents.sought(chunk)) {
+            let found = loop {
+                match self.get(key, 0, 1).await {
+                    Err(StoreError::Missing(_)) => break false,
+                    Err(error) => {
+                        tracing::debug!(?key, %error, "not known yet whether it is stored")
+                    }
+                    Ok(_) => break true,
+                }
+                uring::sleep(REFUSED_PAUSE).await;
+            };
+            if found {
+                file.with(|extents| extents.block_uploaded(chunk, seq, key));
+                continue;
+            }
+            let name = self.shared.config.layout.name(key);
+            let told =
+                format!("{name} is neither staged nor stored; restore it, or remove the file");
+            let error = DataError::Io(told);
+            if file.with(|extents| extents.block_missing(chunk, key, error.clone())) {
+                tracing::error!(ino = file.ino.0, chunk, %error, "a slice that was kept is not committed");
+                file.moved.open();
+            }
+        }
     }
 
     /// The file is gone, and so is what was kept of it.
@@ -186,7 +219,7 @@ impl Data {
         notes.iter().for_each(|note| staging.forget_note(note.record.id));
     }
 
-    /// Blocks of a slice that was kept: those that are not here any more are in the store.
+    /// Blocks of a slice that was kept: those that are not here any more should be in the store.
     fn blocks_of_note(&self, note: &Note) -> Vec<Block> {
         let SliceRecord { id, size, .. } = note.record;
         let owner = Owner { ino: note.ino, chunk: note.chunk, seq: note.seq };
@@ -197,7 +230,7 @@ impl Data {
                 self.shared.staged.add(id, owner);
                 return Block::Staged(key);
             }
-            Block::Stored(key)
+            Block::Sought(key)
         });
         blocks.collect()
     }

@@ -16,12 +16,12 @@ use super::{ConcatBytes, Model, noise};
 use crate::data::compaction::Target;
 use crate::data::notes::Note;
 use crate::data::staged::Owner;
-use crate::data::{Data, DataConfig, DataShared};
+use crate::data::{Data, DataConfig, DataError, DataShared};
 use crate::meta::mem::MemBase;
 use crate::meta::{Key, Meta, MetaShared, NewNode, Rules, Value, Who};
 use crate::object::{Layout, Local as StoreLocal, ObjectInfo, Store, StoreError, mem};
 use crate::pages::{Page, Pool};
-use crate::stage::{Compression, Staging, StagingConfig};
+use crate::stage::{Codec, Compression, Removed, Staging, StagingConfig};
 use crate::types::{Attr, CHUNK_BYTES, FileType, Ino, Level, Publish, SliceRecord, Time};
 use crate::uring;
 
@@ -684,6 +684,75 @@ fn after_half_a_merge_what_was_merged_stands() {
         assert_eq!((mount.all().await, world.list(0).await.len()), (b"aabb".to_vec(), 1));
     });
     world.life(async |mount| assert_eq!(mount.all().await, b"aabb"));
+}
+
+#[test]
+fn a_slice_is_not_committed_while_one_of_its_blocks_is_nowhere() {
+    let mut world = World::new(Publish::Uploaded, HOUR);
+    let (layout, bytes) = (Layout::new(64, false), noise(1, BLOCK + 100));
+    let lost = world.life(async |mount| {
+        mount.save(0, &bytes).await;
+        let file = mount.data.shared.file(mount.ino);
+        let run = file.with(|extents| extents.waiting_run(mount.ino, 0));
+        let key = layout.blocks(run[0].record.id, run[0].record.size).nth(1).unwrap();
+        assert_eq!(mount.staging.remove(&key), Removed::Dropped);
+        key
+    });
+    let nowhere = |result: Result<(), DataError>| {
+        assert!(result.unwrap_err().to_string().contains(&layout.name(lost)));
+    };
+    world.life(async |mount| {
+        mount.drain();
+        let flushed = uring::timeout(Duration::from_secs(20), mount.data.flush(mount.ino)).await;
+        nowhere(flushed.expect("it does not wait for what never comes"));
+        let state = mount.data.state_of(mount.ino, mount.length.get()).await.unwrap();
+        assert!(state.level < Level::Committed && state.last_error.unwrap().contains("neither"));
+        assert_eq!(world.list(0).await, []);
+        mount.data.keep(mount.ino).await.unwrap();
+    });
+    world.publish = Publish::Local;
+    world.life(async |mount| {
+        mount.drain();
+        mount.write(7, b"behind it").await;
+        let kept = uring::timeout(Duration::from_secs(20), mount.data.keep(mount.ino)).await;
+        nowhere(kept.expect("a close does not wait, either"));
+        assert_eq!(world.list(0).await, []);
+    });
+    uring::block_on(async {
+        let page = Page::from_vec(bytes[BLOCK..].to_vec());
+        let body = Codec::new(Compression::Lz4).encode(vec![page]);
+        mem::open(&world.objects).put(layout.name(lost), body).await.unwrap();
+    });
+    world.life(async |mount| {
+        mount.drain();
+        mount.reach(Level::Committed).await;
+        assert_eq!(world.list(0).await.len(), 1);
+        assert!(mount.all().await == bytes, "restored, it is committed");
+    });
+}
+
+#[test]
+fn a_full_folder_drains_though_merges_find_no_room() {
+    for publish in BOTH {
+        let mut world = World::new(publish, Duration::ZERO);
+        world.staging.max_bytes = 20_300;
+        world.away(true);
+        world.life(async |mount| {
+            mount.drain();
+            // Who gives up a write in the middle leaves it to others.
+            uring::spawn(Rc::clone(&mount.data).tick());
+            let mut appended = Vec::new();
+            let appends = append(mount, &mut appended, 150);
+            let all = uring::timeout(Duration::from_secs(5), appends).await;
+            assert!(all.is_err() && mount.length.get() > 20_000, "writers wait for room");
+            world.away(false);
+            mount.data.retry_uploads();
+            mount.reach(Level::Committed).await;
+            mount.reach_all().await;
+            let pieces = (0..mount.length.get()).step_by(200).map(|at| noise(at, 200));
+            assert!(mount.all().await == pieces.flatten().collect::<Vec<u8>>(), "{publish:?}");
+        });
+    }
 }
 
 #[test]
