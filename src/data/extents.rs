@@ -580,11 +580,7 @@ impl Extents {
         generation: u64,
         records: &[SliceRecord],
     ) -> Result<usize, DataError> {
-        if let Some(wrong) = records.iter().find(|record| !is_sound(record)) {
-            return Err(DataError::Io(format!("chunk {chunk} lists an impossible {wrong:?}")));
-        }
-        let mut list = List::default();
-        records.iter().for_each(|record| list.paint(piece_of(record)));
+        let list = list_of(chunk, records)?;
         let pieces = list.len();
         if self.generation == generation {
             self.weight_mut(chunk).fetched(records);
@@ -642,6 +638,30 @@ pub(super) fn is_sound(record: &SliceRecord) -> bool {
         || (end(record.off, record.len) <= u64::from(record.size)
             && u64::from(record.size) <= CHUNK_BYTES);
     in_slice && end(record.pos, record.len) <= CHUNK_BYTES
+}
+
+/// What is visible of a chunk by these records.
+fn list_of(chunk: u32, records: &[SliceRecord]) -> Result<List, DataError> {
+    if let Some(wrong) = records.iter().find(|record| !is_sound(record)) {
+        return Err(DataError::Io(format!("chunk {chunk} lists an impossible {wrong:?}")));
+    }
+    let mut list = List::default();
+    records.iter().for_each(|record| list.paint(piece_of(record)));
+    Ok(list)
+}
+
+/// Where the bytes of a chunk before `end` are by these records.
+pub(super) fn listed_sources(
+    chunk: u32,
+    records: &[SliceRecord],
+    end: u32,
+    layout: Layout,
+) -> Result<Vec<Source>, DataError> {
+    let mut sources = Vec::new();
+    for (piece, len) in list_of(chunk, records)?.cover(0, end) {
+        committed_sources(piece, len, layout, &mut sources);
+    }
+    Ok(sources)
 }
 
 fn piece_of(record: &SliceRecord) -> Piece<Committed> {

@@ -117,12 +117,14 @@ impl Data {
         let Some(compaction) = compaction_of(&run) else { return Ok(()) };
         let mut made = None;
         if let [first, ..] = compaction.pieces() {
+            let kept_ms = self.oldest_ms(compaction.pieces());
             let id = self.slices.next_slice_id().await?;
             let (pos, len) = (first.pos, compaction.size());
             let record = SliceRecord { pos, id, size: len, off: 0, len };
             let note = merged_note(&run, record);
             let owner = Owner { ino: file.ino, chunk, seq: note.seq };
-            let stored = self.store_merged((owner, id), compaction.pieces(), target).await?;
+            let at = (target, kept_ms);
+            let stored = self.store_merged((owner, id), compaction.pieces(), at).await?;
             let Some(stored) = stored else { return Ok(()) };
             if let Err(error) = staging.note(id, &note.encode()) {
                 self.shared.staged.forget(id);

@@ -377,6 +377,65 @@ fn all_of_the_mount_is_waited_for() {
 }
 
 #[test]
+fn a_flush_of_the_mount_does_not_wait_for_a_steady_writer() {
+    for publish in BOTH {
+        let world = World::new(publish, HOUR);
+        world.life(async |mount| {
+            mount.drain();
+            let new =
+                NewNode { kind: FileType::File, mode: 0o644, umask: 0, rdev: 0, target: None };
+            let other = mount.meta.create(Ino::ROOT, b"g", &new, ROOT).await.unwrap().ino;
+            mount.save(0, &noise(1, 2 * BLOCK)).await;
+            let (data, ends) = (Rc::clone(&mount.data), Rc::new(Cell::new(false)));
+            let end = Rc::clone(&ends);
+            uring::spawn(async move {
+                let mut length = 0;
+                while !end.get() {
+                    length = data.write(other, length % 3000, b"more", length).await.unwrap();
+                    data.keep(other).await.unwrap();
+                    uring::sleep(Duration::from_millis(1)).await;
+                }
+            });
+            a_while().await;
+            mount.reach_all().await;
+            assert_eq!(mount.level().await, Level::Committed);
+            a_while().await;
+            assert!(!mount.staging.is_empty(), "what came later waits for its hour, {publish:?}");
+            ends.set(true);
+            a_while().await;
+            mount.reach_all().await;
+            // What was merged away while it was in hand is still given back.
+            for _ in 0..100 {
+                if mount.staging.is_empty() {
+                    break;
+                }
+                a_while().await;
+            }
+            assert_eq!(mount.staging.kept(), []);
+            assert!(mount.staging.is_empty(), "{publish:?}");
+        });
+    }
+}
+
+#[test]
+fn the_state_of_a_file_of_holes_costs_what_its_lists_do() {
+    let world = World::new(Publish::Local, HOUR);
+    let far = 5 * CHUNK_BYTES;
+    world.life(async |mount| {
+        mount.save(0, b"here").await;
+        mount.save(far, b"and there").await;
+    });
+    world.life(async |mount| {
+        let state = mount.data.state_of(mount.ino, 100 << 50).await.unwrap();
+        assert_eq!((state.blocks_left, state.bytes_left), (2, 13));
+        let state = mount.data.state_of(mount.ino, far).await.unwrap();
+        assert_eq!((state.blocks_left, state.bytes_left), (1, 4), "the rest is cut off");
+        let file = mount.data.shared.file(mount.ino);
+        assert!(!file.with(|extents| extents.has_lists()));
+    });
+}
+
+#[test]
 fn a_flush_waits_for_the_commit_and_a_close_does_not() {
     let world = World::new(Publish::Uploaded, HOUR);
     world.life(async |mount| {
@@ -671,7 +730,8 @@ fn after_half_a_merge_what_was_merged_stands() {
         let merged = Note { record, ..first };
         let owner = Owner { ino, chunk: 0, seq: merged.seq };
         let pieces = [first.record, second.record].map(|record| SliceRecord { len: 2, ..record });
-        let stored = data.store_merged((owner, id), &pieces, Target::Staging).await.unwrap();
+        let stored =
+            data.store_merged((owner, id), &pieces, (Target::Staging, None)).await.unwrap();
         assert_eq!(stored.unwrap().len(), 1);
         mount.staging.note(id, &merged.encode()).unwrap();
         // The other note lies in another folder, and is gone.
