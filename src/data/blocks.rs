@@ -213,7 +213,12 @@ impl Data {
     }
 
     /// Up to `most` bytes of an object from `off` on.
-    async fn get(&self, key: BlockKey, off: u64, most: usize) -> Result<Vec<u8>, StoreError> {
+    pub(super) async fn get(
+        &self,
+        key: BlockKey,
+        off: u64,
+        most: usize,
+    ) -> Result<Vec<u8>, StoreError> {
         let _permit = self.shared.downloads.take().await;
         let name = self.shared.config.layout.name(key);
         let begun = self.counts.get.begin();

@@ -18,6 +18,7 @@ use super::overlay::Piece;
 use super::shared::{DataShared, File};
 use super::slice::Source;
 use super::staged::Owner;
+use super::uploader::WithoutRoom;
 use crate::limits::{COMPACTION_FETCHES_MAX, COMPACTIONS_MAX};
 use crate::meta::Compaction;
 use crate::object::{BlockKey, Layout};
@@ -295,10 +296,11 @@ impl Data {
         compaction: Compaction,
         (records, target): (usize, Target),
     ) -> Result<Looked, DataError> {
+        // As long as all of it is here: what is merged is as old, though some may be uploaded meanwhile.
+        let kept_ms = self.oldest_ms(compaction.pieces());
         let id = self.slices.next_slice_id().await?;
-        let owner = Owner { ino: file.ino, chunk, seq: 0 };
-        let Some(stored) = self.store_merged((owner, id), compaction.pieces(), target).await?
-        else {
+        let (owner, at) = (Owner { ino: file.ino, chunk, seq: 0 }, (target, kept_ms));
+        let Some(stored) = self.store_merged((owner, id), compaction.pieces(), at).await? else {
             return Ok(Looked::InVain);
         };
         if !self.slices.takes_changes() {
@@ -327,10 +329,9 @@ impl Data {
         self: &Rc<Self>,
         (owner, id): (Owner, SliceId),
         pieces: &[SliceRecord],
-        target: Target,
+        (target, kept_ms): (Target, Option<u64>),
     ) -> Result<Option<Vec<BlockKey>>, DataError> {
         let layout = self.shared.config.layout;
-        let kept_ms = self.oldest_ms(pieces);
         let size = pieces.iter().map(|piece| piece.len).sum();
         let mut stored = Vec::new();
         let mut rest = pieces.to_vec();
@@ -365,8 +366,8 @@ impl Data {
         page: Page,
         target: Target,
     ) -> Result<(), DataError> {
-        let pages = vec![page];
-        if target == Target::Staging && self.keep_block(owner, key, &pages, kept_ms).await? {
+        let (pages, how) = (vec![page], (kept_ms, WithoutRoom::Goes));
+        if target == Target::Staging && self.keep_block(owner, key, &pages, how).await? {
             return Ok(());
         }
         let _permit = self.shared.uploads.take().await;

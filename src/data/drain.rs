@@ -93,23 +93,26 @@ impl Data {
             };
             // Merging takes permits of its own.
             drop(permit);
-            let turn = self.shared.merges.take().await;
+            let turn = uring::timeout(GATHER, self.shared.merges.take()).await;
             uring::spawn(async move {
-                data.thin_out(crowd).await;
-                drop(turn);
+                data.thin_out(crowd, turn.ok()).await;
                 let permit = data.shared.uploads.take().await;
                 data.send(in_hand, upload, permit).await;
             });
         }
     }
 
-    /// Slices that wait beside one whose turn it is become few before it goes.
-    async fn thin_out(self: &Rc<Self>, (owner, crowd): (Owner, Crowd)) {
+    /// Slices that wait beside one whose turn it is become few before it goes. Without a turn it goes as it
+    /// is: uploads do not stop for merges that take long.
+    async fn thin_out(self: &Rc<Self>, (owner, crowd): (Owner, Crowd), turn: Option<Permit>) {
         match crowd {
-            Crowd::Merging => self.shared.staged.until_merged(owner).await,
+            Crowd::Merging if turn.is_some() => self.shared.staged.until_merged(owner).await,
+            Crowd::Merging => {}
             Crowd::Due => {
                 let _done = Merging { shared: Arc::clone(&self.shared), owner };
-                self.merge_waiting(owner, Target::Store).await;
+                if turn.is_some() {
+                    self.merge_waiting(owner, Target::Store).await;
+                }
             }
         }
     }

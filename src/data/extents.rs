@@ -104,6 +104,8 @@ pub(super) struct Extents {
     left: Vec<(u32, u64, u32)>,
     /// Why what is kept here is not committed yet, if it was tried.
     pub refused: Option<DataError>,
+    /// Why some of what an earlier mount kept cannot be.
+    missing: Option<DataError>,
     /// As the last commit left them, until somebody takes them.
     pub committed_attr: Option<Attr>,
     pub sessions: Sessions,
@@ -262,6 +264,31 @@ impl Extents {
         }
     }
 
+    /// Blocks of a chunk that are asked for in the store, with the numbers of their slices.
+    pub fn sought(&self, chunk: u32) -> Vec<(u64, BlockKey)> {
+        let slices = self.chunks.get(&chunk).into_iter().flat_map(|chunk| &chunk.slices);
+        slices.flat_map(|slice| slice.sought_blocks().map(|key| (slice.seq, key))).collect()
+    }
+
+    /// A block is neither here nor in the store: its slice is never committed. False if nobody wants it.
+    pub fn block_missing(&mut self, chunk: u32, key: BlockKey, error: DataError) -> bool {
+        let wanted = self.sought(chunk).iter().any(|(_, sought)| *sought == key);
+        if wanted {
+            self.missing.get_or_insert(error);
+        }
+        wanted
+    }
+
+    /// Why slices that wait are not committed, if waiting alone does not help.
+    pub fn refusal(&self) -> Option<DataError> {
+        self.refused.clone().or(self.missing.clone())
+    }
+
+    /// Why slices are never committed.
+    pub fn missing(&self) -> Result<(), DataError> {
+        self.missing.clone().map_or(Ok(()), Err)
+    }
+
     /// Notes of slices of which all is safe and that wait for their upload; who takes them makes them.
     pub fn take_unnoted(&mut self, ino: Ino) -> Vec<Note> {
         let mut notes = Vec::new();
@@ -278,7 +305,8 @@ impl Extents {
 
     /// What became of a note.
     pub fn note_made(&mut self, note: &Note, kept: bool) {
-        if let Some(slice) = self.find(note.chunk, note.seq) {
+        let id = Some(note.record.id);
+        if let Some(slice) = self.find(note.chunk, note.seq).filter(|slice| slice.id == id) {
             slice.noted = if kept { Noted::Kept } else { Noted::Failed };
         }
     }
@@ -331,11 +359,11 @@ impl Extents {
     pub fn drop_hidden(
         &mut self,
         run: &[Note],
-        hidden: &[u64],
+        hidden: &[SliceId],
     ) -> Option<(Vec<SliceId>, Vec<BlockKey>)> {
         let (chunk, range) = self.find_run(run)?;
         let chunk = self.chunks.get_mut(&chunk).expect("it was found");
-        let gone = |slice: &Slice| hidden.contains(&slice.seq);
+        let gone = |slice: &Slice| slice.id.is_some_and(|id| hidden.contains(&id));
         let grows = chunk.slices[range.clone()].iter().any(|slice| gone(slice) && slice.grows);
         let after = chunk.slices.split_off(range.end);
         let in_run = chunk.slices.split_off(range.start);
@@ -395,6 +423,7 @@ impl Extents {
         }
         self.chunks.retain(|_, chunk| !chunk.slices.is_empty());
         self.weights.clear();
+        self.missing = None;
         stored
     }
 
@@ -551,11 +580,7 @@ impl Extents {
         generation: u64,
         records: &[SliceRecord],
     ) -> Result<usize, DataError> {
-        if let Some(wrong) = records.iter().find(|record| !is_sound(record)) {
-            return Err(DataError::Io(format!("chunk {chunk} lists an impossible {wrong:?}")));
-        }
-        let mut list = List::default();
-        records.iter().for_each(|record| list.paint(piece_of(record)));
+        let list = list_of(chunk, records)?;
         let pieces = list.len();
         if self.generation == generation {
             self.weight_mut(chunk).fetched(records);
@@ -613,6 +638,30 @@ pub(super) fn is_sound(record: &SliceRecord) -> bool {
         || (end(record.off, record.len) <= u64::from(record.size)
             && u64::from(record.size) <= CHUNK_BYTES);
     in_slice && end(record.pos, record.len) <= CHUNK_BYTES
+}
+
+/// What is visible of a chunk by these records.
+fn list_of(chunk: u32, records: &[SliceRecord]) -> Result<List, DataError> {
+    if let Some(wrong) = records.iter().find(|record| !is_sound(record)) {
+        return Err(DataError::Io(format!("chunk {chunk} lists an impossible {wrong:?}")));
+    }
+    let mut list = List::default();
+    records.iter().for_each(|record| list.paint(piece_of(record)));
+    Ok(list)
+}
+
+/// Where the bytes of a chunk before `end` are by these records.
+pub(super) fn listed_sources(
+    chunk: u32,
+    records: &[SliceRecord],
+    end: u32,
+    layout: Layout,
+) -> Result<Vec<Source>, DataError> {
+    let mut sources = Vec::new();
+    for (piece, len) in list_of(chunk, records)?.cover(0, end) {
+        committed_sources(piece, len, layout, &mut sources);
+    }
+    Ok(sources)
 }
 
 fn piece_of(record: &SliceRecord) -> Piece<Committed> {

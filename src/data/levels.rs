@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use super::Data;
 use super::error::DataError;
-use super::geometry::spans;
+use super::extents::listed_sources;
 use super::shared::File;
 use super::slice::Source;
 use crate::object::BlockKey;
 use crate::pages::PAGE_BYTES;
 use crate::stage::{Staging, StagingError, StagingStatus, Standing};
 use crate::stdx::{monotonic_ns, now};
-use crate::types::{Ino, Level, Publish};
+use crate::types::{CHUNK_BYTES, Ino, Level, Publish};
 use crate::uring;
 
 /// How often all that is kept is told that somebody waits for it.
@@ -85,9 +85,14 @@ impl Data {
         let last = self.begin_flush(&file).await;
         loop {
             let ticket = file.moved.ticket();
-            let (kept, error) = file.with(|extents| (extents.is_kept(last), extents.sticky()));
+            let (kept, error, missing) =
+                file.with(|extents| (extents.is_kept(last), extents.sticky(), extents.missing()));
             if kept {
                 return error;
+            }
+            if self.shared.config.publish == Publish::Local {
+                // What is published at once waits behind what never is.
+                error.and(missing)?;
             }
             self.hurry_file(&file, last, true);
             file.moved.wait(ticket).await;
@@ -150,7 +155,7 @@ impl Data {
         if level == Level::Local {
             return Ok(staging.sync().await?);
         }
-        self.until_empty(staging).await;
+        self.until_all_uploaded(staging).await;
         for ino in self.shared.dirty_files() {
             self.flush(ino).await?;
         }
@@ -193,7 +198,7 @@ impl Data {
                 state.level = state.level.min(Level::Uploaded);
             }
             staged.extend(uncommitted.staged);
-            let refused = file.with(|extents| extents.sticky().err().or(extents.refused.clone()));
+            let refused = file.with(|extents| extents.sticky().err().or(extents.refusal()));
             state.last_error = refused.map(|error| error.to_string());
         }
         let Some(staging) = &self.shared.config.staging else { return Ok(state) };
@@ -239,13 +244,12 @@ impl Data {
     }
 
     /// Blocks that must be uploaded before slices of a file up to this number are committed go first;
-    /// with `unnoted` only those of slices that could not be noted.
+    /// with `unnoted` only those of slices that could not be noted. Where slices are published at once, new
+    /// ones wait behind those of an earlier mount.
     pub(super) fn hurry_file(&self, file: &File, last: u64, unnoted: bool) {
         let config = &self.shared.config;
-        let Some(staging) = config.staging.as_ref().filter(|_| config.publish == Publish::Uploaded)
-        else {
-            return;
-        };
+        let Some(staging) = &config.staging else { return };
+        let unnoted = unnoted && config.publish == Publish::Uploaded;
         let keys = file.with(|extents| extents.staged_blocks(last, unnoted));
         if !keys.is_empty() {
             staging.hurry(&keys);
@@ -253,7 +257,7 @@ impl Data {
         }
     }
 
-    /// Blocks of what is visible of a file, committed or not, that wait for their upload.
+    /// Blocks of what is visible of a file by its lists that wait for their upload.
     async fn staged_of(
         self: &Rc<Self>,
         ino: Ino,
@@ -264,9 +268,12 @@ impl Data {
         if length == 0 || staging.is_empty() {
             return Ok(staged);
         }
-        let file = self.shared.file(ino);
-        for span in spans(0, length) {
-            for source in self.sources(&file, span).await? {
+        // A file of holes may be longer than all its lists, and a long one has too many to keep them.
+        for chunk in self.patiently(|| self.slices.listed_chunks(ino, length)).await? {
+            let records = self.chunk(ino, chunk).await?;
+            let before = u64::from(chunk) * CHUNK_BYTES;
+            let end = length.saturating_sub(before).min(CHUNK_BYTES) as u32;
+            for source in listed_sources(chunk, &records, end, self.shared.config.layout)? {
                 if let Source::Block(key, ..) = source
                     && staging.standing(&key).is_some()
                 {
@@ -277,24 +284,28 @@ impl Data {
         Ok(staged)
     }
 
-    /// Wait until nothing waits for its upload.
-    async fn until_empty(&self, staging: &Arc<Staging>) {
+    /// Wait until nothing that is kept now waits for its upload, nor what it was merged into, which is as
+    /// old. What comes meanwhile is not waited for: a steady writer would have no end.
+    async fn until_all_uploaded(&self, staging: &Arc<Staging>) {
         loop {
-            // What came meanwhile goes first, too.
+            let ticket = staging.gate().ticket();
+            if !staging.is_walking() {
+                break;
+            }
             staging.hurry_all();
             self.shared.bell.open();
-            let pause = uring::timeout(HURRY_AGAIN, async {
-                loop {
-                    let ticket = staging.gate().ticket();
-                    if staging.is_empty() {
-                        return;
-                    }
-                    staging.gate().wait(ticket).await;
-                }
-            });
-            if pause.await.is_ok() {
+            let _ = uring::timeout(HURRY_AGAIN, staging.gate().wait(ticket)).await;
+        }
+        // Not the clock's: it may have been ahead when one was kept.
+        let newest_ms = staging.kept().into_iter().map(|(_, kept_ms)| kept_ms).max();
+        loop {
+            let mut keys = staging.kept();
+            keys.retain(|(_, kept_ms)| Some(*kept_ms) <= newest_ms);
+            if keys.is_empty() {
                 return;
             }
+            let keys = keys.into_iter().map(|(key, _)| key).collect();
+            let _ = uring::timeout(HURRY_AGAIN, self.until_uploaded(staging, keys)).await;
         }
     }
 

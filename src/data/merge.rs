@@ -117,12 +117,14 @@ impl Data {
         let Some(compaction) = compaction_of(&run) else { return Ok(()) };
         let mut made = None;
         if let [first, ..] = compaction.pieces() {
+            let kept_ms = self.oldest_ms(compaction.pieces());
             let id = self.slices.next_slice_id().await?;
             let (pos, len) = (first.pos, compaction.size());
             let record = SliceRecord { pos, id, size: len, off: 0, len };
             let note = merged_note(&run, record);
             let owner = Owner { ino: file.ino, chunk, seq: note.seq };
-            let stored = self.store_merged((owner, id), compaction.pieces(), target).await?;
+            let at = (target, kept_ms);
+            let stored = self.store_merged((owner, id), compaction.pieces(), at).await?;
             let Some(stored) = stored else { return Ok(()) };
             if let Err(error) = staging.note(id, &note.encode()) {
                 self.shared.staged.forget(id);
@@ -140,7 +142,7 @@ impl Data {
     fn replace_waiting(
         self: &Rc<Self>,
         file: &Arc<File>,
-        (run, hidden): (&[Note], &[u64]),
+        (run, hidden): (&[Note], &[SliceId]),
         made: Option<(Note, Vec<BlockKey>)>,
     ) {
         let new = made.map(|(note, keys)| (note, self.blocks_of_note_at(&note, &keys)));
@@ -197,11 +199,11 @@ fn merged_note(run: &[Note], record: SliceRecord) -> Note {
     Note { record, mtime, grows: run.iter().any(|note| note.grows), ..*first }
 }
 
-/// Numbers of slices of a run of which nothing is visible.
-fn hidden_of(run: &[Note], compaction: &Compaction) -> Vec<u64> {
+/// Slices of a run of which nothing is visible.
+fn hidden_of(run: &[Note], compaction: &Compaction) -> Vec<SliceId> {
     let shown = compaction.shown();
     let hidden = run.iter().filter(|note| !shown.contains(&note.record.id));
-    hidden.map(|note| note.seq).collect()
+    hidden.map(|note| note.record.id).collect()
 }
 
 #[cfg(test)]
@@ -230,6 +232,6 @@ mod tests {
         assert_eq!(compaction_of(&[note(1, 10, 50), note(2, 100, 50)]), None);
         let run = [note(1, 10, 50), note(2, 100, 50), note(3, 10, 50)];
         let compaction = compaction_of(&run).unwrap();
-        assert_eq!((compaction.pieces(), hidden_of(&run, &compaction)), (&[][..], vec![1]));
+        assert_eq!((compaction.pieces(), hidden_of(&run, &compaction)), (&[][..], vec![101]));
     }
 }

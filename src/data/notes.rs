@@ -69,6 +69,18 @@ impl Note {
     }
 }
 
+/// Of notes of one chunk those that stand, and those that a later one took the place of: what slices are
+/// merged into has the number of the first of them, and ids are given in order.
+pub(super) fn without_replaced(mut notes: Vec<Note>) -> (Vec<Note>, Vec<Note>) {
+    notes.sort_unstable_by_key(|note| (note.seq, note.record.id));
+    let numbers: Vec<u64> = notes.iter().map(|note| note.seq).collect();
+    let next = |at: usize| numbers.get(at + 1);
+    let (last, replaced): (Vec<_>, Vec<_>) =
+        notes.into_iter().enumerate().partition(|(at, note)| next(*at) != Some(&note.seq));
+    let plain = |notes: Vec<(usize, Note)>| notes.into_iter().map(|(_, note)| note).collect();
+    (plain(last), plain(replaced))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -87,6 +99,19 @@ mod tests {
         golden.resize(NOTE_BYTES, 0);
         assert_eq!(note.encode().to_vec(), golden);
         assert_eq!(Note::decode(&golden), Some(note));
+    }
+
+    #[test]
+    fn of_one_number_the_latest_stands() {
+        let note = |seq, id| {
+            let record = SliceRecord { pos: 0, id, size: 9, off: 0, len: 9 };
+            Note { ino: Ino(1), chunk: 0, seq, record, mtime: Time::default(), grows: false }
+        };
+        let notes = vec![note(3, 12), note(1, 20), note(2, 11), note(1, 10), note(1, 15)];
+        let (stand, replaced) = without_replaced(notes);
+        assert_eq!(stand, [note(1, 20), note(2, 11), note(3, 12)]);
+        assert_eq!(replaced, [note(1, 10), note(1, 15)]);
+        assert_eq!(without_replaced(Vec::new()), (vec![], vec![]));
     }
 
     proptest! {

@@ -14,11 +14,12 @@ use rustix::io::Errno;
 
 use super::Data;
 use super::error::DataError;
-use super::notes::Note;
+use super::notes::{Note, without_replaced};
 use super::shared::File;
 use super::slice::Block;
 use super::staged::Owner;
 use crate::limits::RECOVERIES_MAX;
+use crate::object::{BlockKey, StoreError};
 use crate::stage::Staging;
 use crate::stdx::{Permits, monotonic_ns, oneshot};
 use crate::types::{Ino, Publish, SliceRecord};
@@ -79,17 +80,18 @@ impl Data {
         true
     }
 
-    /// What was kept of slices besides their blocks is needed no more.
+    /// What was kept of slices besides their blocks is needed no more. A mount that publishes at once may
+    /// have notes, too: an earlier one left them.
     pub(super) fn let_notes_go(&self, slices: impl IntoIterator<Item = u64>) {
-        let Some(staging) = self.publishes_late() else { return };
+        let Some(staging) = &self.shared.config.staging else { return };
         for id in slices {
             staging.forget_note(id);
-            self.shared.staged.forget(id);
+            self.shared.staged.forget_uncommitted(id);
         }
     }
 
     /// A block that was kept is in the store: its slice may be committed now.
-    pub(super) async fn published(self: &Rc<Self>, owner: Owner, key: crate::object::BlockKey) {
+    pub(super) async fn published(self: &Rc<Self>, owner: Owner, key: BlockKey) {
         let Some(file) = self.shared.known(owner.ino) else { return };
         file.with(|extents| extents.block_uploaded(owner.chunk, owner.seq, key));
         self.commit_ready(&file).await;
@@ -149,6 +151,11 @@ impl Data {
             }
             Err(error) => return Err(error),
         };
+        let (notes, mut replaced) = without_replaced(notes);
+        // A merge did not come to its end.
+        self.drop_notes(&replaced);
+        replaced.retain(|note| !listed.contains(&note.record.id));
+        self.remove_later(self.keys_of(&replaced));
         let (done, waiting): (Vec<_>, Vec<_>) =
             notes.into_iter().partition(|note| listed.contains(&note.record.id));
         self.drop_notes(&done);
@@ -158,16 +165,53 @@ impl Data {
             file.with(|extents| extents.restore(note, blocks, monotonic_ns()));
         }
         let (data, file) = (Rc::clone(self), Arc::clone(&file));
-        uring::spawn(async move { data.commit_ready(&file).await });
+        uring::spawn(async move {
+            data.seek(&file, chunk).await;
+            data.commit_ready(&file).await;
+            file.moved.open();
+        });
         Ok(())
+    }
+
+    /// Ask the store for blocks of a chunk that were kept and are not here: a slice is committed only if
+    /// all of it is there. The store may be away, and nobody waits for the answer.
+    async fn seek(self: &Rc<Self>, file: &Arc<File>, chunk: u32) {
+        for (seq, key) in file.with(|extents| extents.sought(chunk)) {
+            let found = loop {
+                match self.get(key, 0, 1).await {
+                    Err(StoreError::Missing(_)) => break false,
+                    Err(error) => {
+                        tracing::debug!(?key, %error, "not known yet whether it is stored")
+                    }
+                    Ok(_) => break true,
+                }
+                uring::sleep(REFUSED_PAUSE).await;
+            };
+            if found {
+                file.with(|extents| extents.block_uploaded(chunk, seq, key));
+                continue;
+            }
+            let name = self.shared.config.layout.name(key);
+            let told =
+                format!("{name} is neither staged nor stored; restore it, or remove the file");
+            let error = DataError::Io(told);
+            if file.with(|extents| extents.block_missing(chunk, key, error.clone())) {
+                tracing::error!(ino = file.ino.0, chunk, %error, "a slice that was kept is not committed");
+                file.moved.open();
+            }
+        }
     }
 
     /// The file is gone, and so is what was kept of it.
     fn forget_lost(self: &Rc<Self>, notes: &[Note]) {
         self.drop_notes(notes);
+        self.remove_later(self.keys_of(notes));
+    }
+
+    fn keys_of(&self, notes: &[Note]) -> Vec<BlockKey> {
         let layout = self.shared.config.layout;
-        let blocks = notes.iter().flat_map(|note| layout.blocks(note.record.id, note.record.size));
-        self.remove_later(blocks.collect());
+        let records = notes.iter().map(|note| note.record);
+        records.flat_map(|record| layout.blocks(record.id, record.size)).collect()
     }
 
     fn drop_notes(&self, notes: &[Note]) {
@@ -175,7 +219,7 @@ impl Data {
         notes.iter().for_each(|note| staging.forget_note(note.record.id));
     }
 
-    /// Blocks of a slice that was kept: those that are not here any more are in the store.
+    /// Blocks of a slice that was kept: those that are not here any more should be in the store.
     fn blocks_of_note(&self, note: &Note) -> Vec<Block> {
         let SliceRecord { id, size, .. } = note.record;
         let owner = Owner { ino: note.ino, chunk: note.chunk, seq: note.seq };
@@ -186,7 +230,7 @@ impl Data {
                 self.shared.staged.add(id, owner);
                 return Block::Staged(key);
             }
-            Block::Stored(key)
+            Block::Sought(key)
         });
         blocks.collect()
     }

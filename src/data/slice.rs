@@ -19,6 +19,8 @@ pub(super) enum Block {
     Sealed(Vec<Page>),
     /// Kept on this machine; the slice is not committed before it is in the store.
     Staged(BlockKey),
+    /// An earlier mount kept it, and it is here no more: it is asked for in the store.
+    Sought(BlockKey),
     /// Nothing keeps the slice from being committed for its sake.
     Stored(BlockKey),
 }
@@ -216,14 +218,14 @@ impl Slice {
     pub fn sealed_pages(&self, index: u32) -> Option<Vec<Page>> {
         match &self.blocks[index as usize] {
             Block::Sealed(pages) => Some(pages.clone()),
-            Block::Open(_) | Block::Staged(_) | Block::Stored(_) => None,
+            Block::Open(_) | Block::Staged(_) | Block::Sought(_) | Block::Stored(_) => None,
         }
     }
 
     /// Whether all of it is kept on this machine or in the store, and nothing can be added.
     pub fn is_safe(&self) -> bool {
-        let safe = |block: &Block| matches!(block, Block::Staged(_) | Block::Stored(_));
-        self.sealed && self.blocks.iter().all(safe)
+        let loose = |block: &Block| matches!(block, Block::Open(_) | Block::Sealed(_));
+        self.sealed && !self.blocks.iter().any(loose)
     }
 
     /// Whether all of it is in the store and nothing can be added.
@@ -246,7 +248,7 @@ impl Slice {
     /// Blocks that are in the store or kept on this machine.
     pub fn stored_blocks(&self) -> impl Iterator<Item = BlockKey> {
         self.blocks.iter().filter_map(|block| match block {
-            Block::Staged(key) | Block::Stored(key) => Some(*key),
+            Block::Staged(key) | Block::Sought(key) | Block::Stored(key) => Some(*key),
             Block::Open(_) | Block::Sealed(_) => None,
         })
     }
@@ -255,7 +257,15 @@ impl Slice {
     pub fn staged_blocks(&self) -> impl Iterator<Item = BlockKey> {
         self.blocks.iter().filter_map(|block| match block {
             Block::Staged(key) => Some(*key),
-            Block::Open(_) | Block::Sealed(_) | Block::Stored(_) => None,
+            Block::Open(_) | Block::Sealed(_) | Block::Sought(_) | Block::Stored(_) => None,
+        })
+    }
+
+    /// Blocks that are asked for in the store before it is committed.
+    pub fn sought_blocks(&self) -> impl Iterator<Item = BlockKey> {
+        self.blocks.iter().filter_map(|block| match block {
+            Block::Sought(key) => Some(*key),
+            Block::Open(_) | Block::Sealed(_) | Block::Staged(_) | Block::Stored(_) => None,
         })
     }
 
@@ -273,7 +283,7 @@ impl Slice {
     pub fn sources(&self, off: u32, len: u32, block_bytes: u32, into: &mut Vec<Source>) {
         for part in parts(off, len, block_bytes) {
             match &self.blocks[part.index as usize] {
-                Block::Staged(key) | Block::Stored(key) => {
+                Block::Staged(key) | Block::Sought(key) | Block::Stored(key) => {
                     into.push(Source::Block(*key, part.off, part.len));
                 }
                 Block::Open(pages) => {

@@ -98,6 +98,15 @@ impl StagedSlices {
         self.state().remove(id);
     }
 
+    /// The same of a slice that was known to wait for its commit: one that is listed still waits for its
+    /// upload.
+    pub fn forget_uncommitted(&self, id: SliceId) {
+        let mut state = self.state();
+        if state.slices.get(&id).is_some_and(|waiting| waiting.owner.seq > 0) {
+            state.remove(id);
+        }
+    }
+
     /// Where a slice belongs.
     pub fn owner(&self, id: SliceId) -> Option<Owner> {
         self.state().slices.get(&id).map(|waiting| waiting.owner)
@@ -217,6 +226,11 @@ mod tests {
         assert_eq!(staged.owner(1), Some(at(0, 9)));
         staged.forget(1);
         assert_eq!((staged.owner(1), staged.count(Ino(7), 0)), (None, 0));
+        staged.add(2, at(0, 0));
+        staged.add(3, at(0, 4));
+        staged.forget_uncommitted(2);
+        staged.forget_uncommitted(3);
+        assert_eq!((staged.owner(2), staged.owner(3)), (Some(at(0, 0)), None));
     }
 
     #[test]

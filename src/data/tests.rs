@@ -57,6 +57,10 @@ impl Slices for Table {
         Box::pin(async { unreachable!("nothing is staged here") })
     }
 
+    fn listed_chunks(&self, _: Ino, _: u64) -> Local<'_, Result<Vec<u32>, MetaError>> {
+        Box::pin(async { unreachable!("nothing is staged here") })
+    }
+
     fn chunk(&self, ino: Ino, chunk: u32) -> Local<'_, Result<Vec<SliceRecord>, MetaError>> {
         self.fetched.set(self.fetched.get() + 1);
         Box::pin(async move {

@@ -30,6 +30,15 @@ use crate::uring;
 /// Blocks from this size on are compressed by a side thread, and uploaded without gathering others.
 const BULK_BYTES: usize = 128 << 10;
 
+/// What a block does while `--max-staging-size` is reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum WithoutRoom {
+    /// It waits until others are uploaded.
+    Waits,
+    /// It is stored directly: others may wait for it before they are uploaded.
+    Goes,
+}
+
 /// Where a block has come to.
 enum Where {
     Staging,
@@ -95,7 +104,8 @@ impl Data {
             let key = BlockKey { id, index: block.index, size };
             let seq = if self.shared.config.publish == Publish::Uploaded { block.seq } else { 0 };
             let owner = Owner { ino: file.ino, chunk: block.chunk, seq };
-            if self.keep_block(owner, key, &block.pages, None).await? {
+            let (age, waits) = (None, WithoutRoom::Waits);
+            if self.keep_block(owner, key, &block.pages, (age, waits)).await? {
                 return Ok(Some((key, Where::Staging)));
             }
         }
@@ -112,14 +122,19 @@ impl Data {
         owner: Owner,
         key: BlockKey,
         pages: &[Page],
-        kept_ms: Option<u64>,
+        (kept_ms, without_room): (Option<u64>, WithoutRoom),
     ) -> Result<bool, DataError> {
         let Some(staging) = &self.shared.config.staging else { return Ok(false) };
         let tier = if self.stores.differ() { self.tier_of(owner.ino).await? } else { 0 };
         // Before it is kept: it may be uploaded at once, and must find the way to its file.
         self.shared.staged.add(key.id, owner);
         let block = NewBlock { key, tier, group: owner.ino.0, pages, kept_ms };
-        let mut keeping = pin!(staging.keep(block));
+        let mut keeping = pin!(async {
+            match without_room {
+                WithoutRoom::Waits => staging.keep(block).await,
+                WithoutRoom::Goes => staging.try_keep(block).await,
+            }
+        });
         let at_once = poll_fn(|context| Poll::Ready(keeping.as_mut().poll(context))).await;
         if at_once.is_pending() || key.size as usize >= BULK_BYTES {
             // There may be no room before something is uploaded, and there is enough for that.

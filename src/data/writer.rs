@@ -142,9 +142,8 @@ impl Data {
         let last = self.begin_flush(&file).await;
         loop {
             let ticket = file.moved.ticket();
-            let (settled, refused, error) = file.with(|extents| {
-                (extents.is_settled(last), extents.refused.clone(), extents.sticky())
-            });
+            let (settled, refused, error) = file
+                .with(|extents| (extents.is_settled(last), extents.refusal(), extents.sticky()));
             match refused {
                 _ if settled => return error,
                 Some(refused) => return error.and(Err(refused)),

@@ -50,6 +50,9 @@ pub trait Slices {
     /// The length of a file in bytes.
     fn length(&self, ino: Ino) -> Local<'_, Result<u64, MetaError>>;
 
+    /// Chunks of a file, as long as this in bytes, that have a list.
+    fn listed_chunks(&self, ino: Ino, length: u64) -> Local<'_, Result<Vec<u32>, MetaError>>;
+
     /// The records of a chunk, oldest first.
     fn chunk(&self, ino: Ino, chunk: u32) -> Local<'_, Result<Vec<SliceRecord>, MetaError>>;
 

@@ -13,7 +13,6 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{ConcatBytes, Model, noise};
-use crate::data::notes::Note;
 use crate::data::{Data, DataConfig, DataShared};
 use crate::meta::mem::MemBase;
 use crate::meta::{Key, Meta, MetaShared, NewNode, Rules, Value, Who};
@@ -22,6 +21,8 @@ use crate::pages::{Page, Pool};
 use crate::stage::{Compression, Staging, StagingConfig};
 use crate::types::{Attr, CHUNK_BYTES, FileType, Ino, Level, Publish, SliceRecord, Time};
 use crate::uring;
+
+mod leftovers;
 
 const BLOCK: usize = 64 << 10;
 const BOTH: [Publish; 2] = [Publish::Local, Publish::Uploaded];
@@ -375,6 +376,65 @@ fn all_of_the_mount_is_waited_for() {
 }
 
 #[test]
+fn a_flush_of_the_mount_does_not_wait_for_a_steady_writer() {
+    for publish in BOTH {
+        let world = World::new(publish, HOUR);
+        world.life(async |mount| {
+            mount.drain();
+            let new =
+                NewNode { kind: FileType::File, mode: 0o644, umask: 0, rdev: 0, target: None };
+            let other = mount.meta.create(Ino::ROOT, b"g", &new, ROOT).await.unwrap().ino;
+            mount.save(0, &noise(1, 2 * BLOCK)).await;
+            let (data, ends) = (Rc::clone(&mount.data), Rc::new(Cell::new(false)));
+            let end = Rc::clone(&ends);
+            uring::spawn(async move {
+                let mut length = 0;
+                while !end.get() {
+                    length = data.write(other, length % 3000, b"more", length).await.unwrap();
+                    data.keep(other).await.unwrap();
+                    uring::sleep(Duration::from_millis(1)).await;
+                }
+            });
+            a_while().await;
+            mount.reach_all().await;
+            assert_eq!(mount.level().await, Level::Committed);
+            a_while().await;
+            assert!(!mount.staging.is_empty(), "what came later waits for its hour, {publish:?}");
+            ends.set(true);
+            a_while().await;
+            mount.reach_all().await;
+            // What was merged away while it was in hand is still given back.
+            for _ in 0..100 {
+                if mount.staging.is_empty() {
+                    break;
+                }
+                a_while().await;
+            }
+            assert_eq!(mount.staging.kept(), []);
+            assert!(mount.staging.is_empty(), "{publish:?}");
+        });
+    }
+}
+
+#[test]
+fn the_state_of_a_file_of_holes_costs_what_its_lists_do() {
+    let world = World::new(Publish::Local, HOUR);
+    let far = 5 * CHUNK_BYTES;
+    world.life(async |mount| {
+        mount.save(0, b"here").await;
+        mount.save(far, b"and there").await;
+    });
+    world.life(async |mount| {
+        let state = mount.data.state_of(mount.ino, 100 << 50).await.unwrap();
+        assert_eq!((state.blocks_left, state.bytes_left), (2, 13));
+        let state = mount.data.state_of(mount.ino, far).await.unwrap();
+        assert_eq!((state.blocks_left, state.bytes_left), (1, 4), "the rest is cut off");
+        let file = mount.data.shared.file(mount.ino);
+        assert!(!file.with(|extents| extents.has_lists()));
+    });
+}
+
+#[test]
 fn a_flush_waits_for_the_commit_and_a_close_does_not() {
     let world = World::new(Publish::Uploaded, HOUR);
     world.life(async |mount| {
@@ -574,94 +634,27 @@ fn what_is_not_taken_is_stored_at_once() {
 }
 
 #[test]
-fn leftovers_are_served_and_uploaded_by_a_mount_that_keeps_nothing() {
+fn a_full_folder_drains_though_merges_find_no_room() {
     for publish in BOTH {
-        let mut world = World::new(publish, HOUR);
-        let bytes = noise(1, BLOCK + 100);
-        world.life(async |mount| mount.save(0, &bytes).await);
-        (world.staging.takes, world.staging.upload_delay) = (false, Duration::ZERO);
+        let mut world = World::new(publish, Duration::ZERO);
+        world.staging.max_bytes = 20_300;
+        world.away(true);
         world.life(async |mount| {
-            assert!(mount.all().await == bytes);
-            assert_eq!(world.requests(), (0, 0, 0));
             mount.drain();
+            // Who gives up a write in the middle leaves it to others.
+            uring::spawn(Rc::clone(&mount.data).tick());
+            let mut appended = Vec::new();
+            let appends = append(mount, &mut appended, 150);
+            let all = uring::timeout(Duration::from_secs(5), appends).await;
+            assert!(all.is_err() && mount.length.get() > 20_000, "writers wait for room");
+            world.away(false);
+            mount.data.retry_uploads();
             mount.reach(Level::Committed).await;
-            assert_eq!(world.puts(), 2);
-            mount.save(0, b"direct").await;
-            assert_eq!(world.puts(), 3);
-            mount.data.sync(mount.ino).await.unwrap();
-            assert_eq!(mount.level().await, Level::Committed);
+            mount.reach_all().await;
+            let pieces = (0..mount.length.get()).step_by(200).map(|at| noise(at, 200));
+            assert!(mount.all().await == pieces.flatten().collect::<Vec<u8>>(), "{publish:?}");
         });
     }
-}
-
-#[test]
-fn a_note_of_what_is_committed_or_gone_is_only_forgotten() {
-    let world = World::new(Publish::Uploaded, HOUR);
-    let first = world.life(async |mount| {
-        mount.drain();
-        mount.save(0, b"first").await;
-        mount.reach(Level::Committed).await;
-        mount.save(0, b"again").await;
-        mount.reach(Level::Committed).await;
-        let records = world.list(0).await;
-        // As if the crash came before it was forgotten.
-        let mtime = Time::default();
-        let (ino, record) = (mount.ino, records[0]);
-        let note = Note { ino, chunk: 0, seq: 1, record, mtime, grows: true };
-        mount.staging.note(record.id, &note.encode()).unwrap();
-        records
-    });
-    world.life(async |mount| {
-        assert_eq!(mount.data.pending(mount.ino), None);
-        assert_eq!((mount.all().await, world.list(0).await), (b"again".to_vec(), first.clone()));
-        mount.save(0, b"of a file that goes").await;
-    });
-    let puts = world.puts();
-    uring::block_on(async {
-        let shared = MetaShared::new(Ino::ROOT, false, 0, Rules::default());
-        let meta = Meta::new(world.base.engine(), shared);
-        meta.unlink(Ino::ROOT, b"f", ROOT, &|_| false).await.unwrap();
-        let engine = world.base.engine();
-        let found = engine.fetch(&[Key::Node(world.ino)]).await.unwrap();
-        assert_eq!(found, [Value::Node(None)]);
-        let slices: &dyn crate::meta::Slices = &*meta;
-        slices.drop_chunks(vec![(world.ino, 100)]).await.unwrap();
-    });
-    world.life(async |mount| {
-        a_while().await;
-        assert!(mount.staging.is_empty(), "its blocks are dropped");
-        assert_eq!((mount.data.pending(mount.ino), world.puts()), (None, puts));
-    });
-    world.life(async |mount| assert_eq!(mount.staging.take_notes(), []));
-}
-
-#[test]
-fn slices_of_a_file_come_back_in_their_order() {
-    let world = World::new(Publish::Uploaded, HOUR);
-    let mut model = Model::default();
-    let spots = [(0, 1), (100, 2), (50, 3), (CHUNK_BYTES - 30, 4), (20, 5), (CHUNK_BYTES + 5, 6)];
-    for (place, seed) in spots {
-        // Each in a life of its own, over those before.
-        world.life(async |mount| {
-            model.write(place, &noise(seed, 90));
-            mount.save(place, &noise(seed, 90)).await;
-        });
-        world.life(async |mount| {
-            assert_eq!(mount.length.get(), model.length);
-            for start in [0, CHUNK_BYTES - 100] {
-                assert!(mount.read(start, 300).await == model.read(start, 300));
-            }
-        });
-    }
-    world.life(async |mount| {
-        assert_eq!(world.list(0).await, []);
-        mount.drain();
-        mount.reach(Level::Committed).await;
-        for start in [0, CHUNK_BYTES - 100] {
-            assert!(mount.read(start, 300).await == model.read(start, 300));
-        }
-        world.until_tidy().await;
-    });
 }
 
 #[test]

@@ -167,6 +167,14 @@ impl Slices for Meta {
         Box::pin(async move { Ok(self.node(ino).await?.length) })
     }
 
+    fn listed_chunks(&self, ino: Ino, length: u64) -> Local<'_, Result<Vec<u32>, MetaError>> {
+        Box::pin(async move {
+            let listed = self.listed(&[(ino, length)]).await?;
+            let inside = |index: &u32| u64::from(*index) * CHUNK_BYTES < length;
+            Ok(listed.into_iter().map(|(_, index)| index).filter(inside).collect())
+        })
+    }
+
     fn chunk(&self, ino: Ino, chunk: u32) -> Local<'_, Result<Vec<SliceRecord>, MetaError>> {
         Box::pin(async move {
             match self

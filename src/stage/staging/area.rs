@@ -283,6 +283,18 @@ impl<M: Medium> Staging<M> {
         self.held.is_empty()
     }
 
+    /// Every block that is here, and when it was kept, ms since 1970.
+    pub fn kept(&self) -> Vec<(BlockKey, u64)> {
+        let state = self.held.lock();
+        let slots = state.index.iter().map(|(_, slot)| slot).filter(|slot| !slot.is_removed());
+        slots.map(|slot| (slot.key(), slot.kept_ms)).collect()
+    }
+
+    /// Whether files that an earlier mount left may still be found.
+    pub fn is_walking(&self) -> bool {
+        self.held.is_walking()
+    }
+
     /// What is here now.
     pub fn status(&self) -> StagingStatus {
         let now = self.held.now();

@@ -36,7 +36,8 @@ pub enum NotKept {
     NotWanted,
     /// `--max-stage-write` blocks are being written.
     Busy,
-    /// The disk has less than half of `--free-space-ratio` free.
+    /// The disk has less than half of `--free-space-ratio` free, or `--max-staging-size` is reached and
+    /// the block does not wait.
     NoRoom,
     /// The disk failed.
     Failed(String),

@@ -283,7 +283,6 @@ impl<M: Medium> Held<M> {
     }
 
     /// Whether a walk goes on.
-    #[cfg(test)]
     pub(super) fn is_walking(&self) -> bool {
         self.lock().walks > 0
     }

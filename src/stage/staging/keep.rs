@@ -34,17 +34,36 @@ impl<M: Medium> Staging<M> {
     /// # Errors
     /// Why it is not kept.
     pub async fn keep(&self, block: NewBlock<'_>) -> Result<(), NotKept> {
-        let size = block.key.size;
-        let large =
-            self.config.threshold_bytes > 0 && u64::from(size) >= self.config.threshold_bytes;
+        self.wants(&block)?;
+        let room = self.reserve(u64::from(block.key.size)).await?;
+        self.keep_in(&block, room).await
+    }
+
+    /// The same for who may not wait for room, since room may have to wait for it.
+    ///
+    /// # Errors
+    /// As `keep`.
+    pub async fn try_keep(&self, block: NewBlock<'_>) -> Result<(), NotKept> {
+        self.wants(&block)?;
+        let room = self.room(u64::from(block.key.size))?.ok_or(NotKept::NoRoom)?;
+        self.keep_in(&block, room).await
+    }
+
+    fn wants(&self, block: &NewBlock<'_>) -> Result<(), NotKept> {
+        let threshold_bytes = self.config.threshold_bytes;
+        let large = threshold_bytes > 0 && u64::from(block.key.size) >= threshold_bytes;
         if !self.config.takes || large || block.tier > TIER_MAX {
             return Err(NotKept::NotWanted);
         }
-        let room = self.reserve(u64::from(size)).await?;
+        Ok(())
+    }
+
+    async fn keep_in(&self, block: &NewBlock<'_>, room: Reserved<'_, M>) -> Result<(), NotKept> {
+        let size = block.key.size;
         let _writing = self.begin()?;
         let kept = match size <= self.log_block_bytes_max {
-            true => self.keep_in_log(&block, room),
-            false => self.keep_as_file(&block, room).await,
+            true => self.keep_in_log(block, room),
+            false => self.keep_as_file(block, room).await,
         };
         let mut state = self.held.lock();
         match &kept {
@@ -66,24 +85,30 @@ impl<M: Medium> Staging<M> {
         let mut waiting: Option<Starved<'_, M>> = None;
         loop {
             let ticket = self.held.room.ticket();
-            {
-                let mut state = self.held.lock();
-                if state.closed {
-                    return Err(NotKept::NotWanted);
-                }
-                let limit = self.config.max_bytes;
-                let fits = limit == 0 || state.limits_over || state.bytes + bytes <= limit;
-                // A block larger than the limit goes alone.
-                if fits || state.bytes == 0 {
-                    state.bytes += bytes;
-                    return Ok(Reserved { held: &self.held, bytes });
-                }
+            if let Some(room) = self.room(bytes)? {
+                return Ok(room);
             }
             if waiting.is_none() {
                 waiting = Some(Starved::new(&self.held));
             }
             self.held.room.wait(ticket).await;
         }
+    }
+
+    /// Bytes for a block, if there is room now.
+    fn room(&self, bytes: u64) -> Result<Option<Reserved<'_, M>>, NotKept> {
+        let mut state = self.held.lock();
+        if state.closed {
+            return Err(NotKept::NotWanted);
+        }
+        let limit = self.config.max_bytes;
+        let fits = limit == 0 || state.limits_over || state.bytes + bytes <= limit;
+        // A block larger than the limit goes alone.
+        if !fits && state.bytes > 0 {
+            return Ok(None);
+        }
+        state.bytes += bytes;
+        Ok(Some(Reserved { held: &self.held, bytes }))
     }
 
     /// One more is being written.
