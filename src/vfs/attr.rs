@@ -116,20 +116,24 @@ impl Vfs {
     }
 
     async fn set(self: &Rc<Self>, ino: Ino, wanted: &Wanted) -> Done<Attr> {
-        if wanted.mtime.is_some()
-            && let Some(inode) = self.shared.inodes.get(ino)
-        {
+        if wanted.mtime.is_none() {
+            return Ok(self.meta.setattr(ino, wanted).await?);
+        }
+        let inode = self.shared.inodes.get(ino);
+        let dirty = self.data.pending(ino).is_some();
+        let _turn = match &inode {
+            Some(inode) if dirty => Some(inode.turns.alone().await),
+            _ => None,
+        };
+        if dirty {
             // A commit moves mtime, whatever time it carries: those of earlier writes go first.
-            if self.data.pending(ino).is_some() {
-                let _turn = inode.turns.alone().await;
-                self.flush(&inode).await?;
-                let attr = self.meta.setattr(ino, wanted).await?;
-                inode.attributes_set();
-                return Ok(attr);
-            }
+            self.flush_known(ino, inode.as_deref()).await?;
+        }
+        let attr = self.meta.setattr(ino, wanted).await?;
+        if let Some(inode) = &inode {
             inode.attributes_set();
         }
-        Ok(self.meta.setattr(ino, wanted).await?)
+        Ok(attr)
     }
 
     /// Change the length of a file; the attributes afterwards. What is dirty is committed first,
@@ -142,13 +146,13 @@ impl Vfs {
             return Err(Cause::TooLarge);
         }
         let Some(inode) = self.shared.inodes.get(ino) else {
+            self.commit_first(ino, None).await?;
             let attr = self.meta.truncate(ino, length).await?;
             self.data.invalidate(ino);
             return Ok(attr);
         };
         let _turn = inode.turns.alone().await;
-        // What could not be stored is told at close and fsync, not here.
-        let _ = self.flush(&inode).await;
+        self.commit_first(ino, Some(&inode)).await?;
         let attr = self.meta.truncate(ino, length).await?;
         self.resized(&inode, &attr);
         Ok(attr)

@@ -69,6 +69,24 @@ impl Vfs {
         self.taken_on(inode, self.data.flush(inode.ino)).await
     }
 
+    /// As [`Vfs::flush`], also of a file that nobody opened here: an earlier mount may have written to it.
+    pub(super) async fn flush_known(&self, ino: Ino, inode: Option<&Inode>) -> Done<()> {
+        match inode {
+            Some(inode) => self.flush(inode).await,
+            None => self.data.flush(ino).await.map_err(of_background),
+        }
+    }
+
+    /// Commit what is dirty of a file, so that it cannot land on top of what comes next. What is lost is
+    /// told at close and fsync, not here; what was refused and is tried again would land: that is an error.
+    pub(super) async fn commit_first(&self, ino: Ino, inode: Option<&Inode>) -> Done<()> {
+        let flushed = self.flush_known(ino, inode).await;
+        match self.data.pending(ino) {
+            Some(_) => flushed,
+            None => Ok(()),
+        }
+    }
+
     /// Wait until all that was written to a file survives this process; the first error.
     pub(super) async fn keep(&self, inode: &Inode) -> Done<()> {
         self.taken_on(inode, self.data.keep(inode.ino)).await

@@ -13,7 +13,7 @@ use super::error::{Done, stale};
 use super::notices::Notice;
 use super::op::{Caller, EntryReply, Reply};
 use crate::limits::SYMLINK_BYTES_END;
-use crate::meta::{EXCHANGE, Made, MetaError, NewNode, Who};
+use crate::meta::{EXCHANGE, Made, MetaError, NO_REPLACE, NewNode, Who};
 use crate::types::{Attr, FileType, Ino, Name, Time};
 
 /// Whose node or permission it is.
@@ -129,6 +129,9 @@ impl Vfs {
     ) -> Done {
         let is_open = |ino| self.shared.inodes.is_open(ino);
         let (from, to) = ((dir, &*name), (new_dir, &*new_name));
+        if flags & NO_REPLACE == 0 && self.shared.expects_unpublished() {
+            self.commit_replacing(from, to, flags).await?;
+        }
         let done = self.meta.rename(from, to, flags, who(caller), &is_open).await?;
         self.changed(done.ino);
         if let Some(other) = done.other {
@@ -144,6 +147,30 @@ impl Vfs {
             self.lost_name(&removed);
         }
         Ok(Reply::Ok)
+    }
+
+    /// Commit what takes the place of a file, so that other clients find the old content or the new one
+    /// there, and never less.
+    async fn commit_replacing(
+        &self,
+        (dir, name): (Ino, &[u8]),
+        (new_dir, new_name): (Ino, &[u8]),
+        flags: u32,
+    ) -> Done<()> {
+        // What is wrong with a name is told by the rename itself.
+        let Ok((ino, _)) = self.meta.lookup(dir, name).await else { return Ok(()) };
+        if self.data.pending(ino).is_none() && flags & EXCHANGE == 0 {
+            return Ok(());
+        }
+        let Ok((other, _)) = self.meta.lookup(new_dir, new_name).await else { return Ok(()) };
+        if ino == other {
+            return Ok(());
+        }
+        self.commit_first(ino, self.shared.inodes.get(ino).as_deref()).await?;
+        if flags & EXCHANGE != 0 {
+            self.commit_first(other, self.shared.inodes.get(other).as_deref()).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn link(&self, ino: Ino, dir: Ino, name: Name) -> Done {

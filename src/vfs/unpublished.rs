@@ -47,7 +47,7 @@ impl VfsShared {
         self.unpublished.expected.store(true, Ordering::Relaxed);
     }
 
-    fn expects_unpublished(&self) -> bool {
+    pub(super) fn expects_unpublished(&self) -> bool {
         self.unpublished.expected.load(Ordering::Relaxed)
     }
 }

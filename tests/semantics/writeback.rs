@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use jfs_uring::object::StoreError;
-use jfs_uring::types::{Ino, Level, Publish};
+use jfs_uring::types::{Ino, Level, Publish, Time};
 use jfs_uring::uring;
-use jfs_uring::vfs::op::{Op, Reply, SetAttr};
+use jfs_uring::vfs::op::{Op, Reply, SetAttr, SetTime};
 use jfs_uring::vfs::{Question, VfsConfig};
 use serde_json::Value;
 
@@ -223,6 +223,99 @@ fn operations_on_a_file_wait_until_it_is_committed() {
             assert_eq!(m.cat(ino).await, b"123");
         }
     });
+}
+
+/// Ask for something that needs the store, which is away, see that it waits, and that it is done when the
+/// store is back.
+async fn waits_for_the_store(m: &Rc<Mount>, store: &BrokenStore, op: Op) {
+    let done = Rc::new(Cell::new(false));
+    let (mount, over) = (Rc::clone(m), Rc::clone(&done));
+    uring::spawn(async move {
+        let reply = mount.ask(op).await;
+        assert!(!matches!(reply, Reply::Error(_)), "{reply:?}");
+        over.set(true);
+    });
+    uring::sleep(Duration::from_millis(300)).await;
+    assert!(!done.get(), "what is to go first is not in the store");
+    *store.put_error.borrow_mut() = None;
+    m.data.retry_uploads();
+    eventually(|| async { done.get() }).await;
+}
+
+#[test]
+fn operations_on_a_file_of_an_earlier_mount_wait_for_it_too() {
+    let time = Time { sec: 1_600_000_000, nsec: 5 };
+    let size = SetAttr { size: Some(3), ..SetAttr::default() };
+    let mtime = SetAttr { mtime: Some(SetTime::At(time)), ..SetAttr::default() };
+    for set in [size, mtime] {
+        let (volume, ino) = killed(async {
+            let (volume, _, m) = away(Publish::Uploaded).await;
+            let ino = m.put(Ino::ROOT, b"f", b"12345678").await;
+            (volume, ino)
+        });
+        uring::block_on(async {
+            let store = volume.broken_store();
+            *store.put_error.borrow_mut() = Some(StoreError::Unavailable("still away".into()));
+            let m = volume.mount_keeping(keeping(Publish::Uploaded), store.clone()).await;
+            waits_for_the_store(&m, &store, Op::Setattr { ino, set }).await;
+            assert_eq!(asked(&m, Question::Reach(Ino::ROOT, Level::Committed)).await, Err(0));
+            let other = volume.mount(VfsConfig::default()).await;
+            match set.size {
+                Some(_) => assert_eq!(other.cat(ino).await, b"123"),
+                None => assert_eq!(other.attr(ino).await.mtime, time),
+            }
+        });
+    }
+}
+
+#[test]
+fn nothing_that_was_refused_lands_on_top_of_a_truncation() {
+    uring::block_on(async {
+        let mut volume = Volume::format(0).await;
+        volume.rules.capacity = 12_288;
+        let m = volume.mount_keeping(keeping(Publish::Uploaded), Rc::new(volume.store())).await;
+        m.put(Ino::ROOT, b"other", &[1; 4096]).await;
+        let ino = m.put(Ino::ROOT, b"f", &[2; 8000]).await;
+        assert_eq!(asked(&m, Question::Reach(Ino::ROOT, Level::Committed)).await, Err(0));
+        let (handle, _) = m.open(ino, RDWR).await;
+        m.write(ino, handle, 0, &[3; 9000]).await;
+        m.close(ino, handle).await;
+        let set = SetAttr { size: Some(100), ..SetAttr::default() };
+        assert_eq!(m.errno(Op::Setattr { ino, set }).await, libc::ENOSPC);
+        assert_eq!(m.attr(ino).await.length, 9000, "nothing was cut off");
+        m.unlink(Ino::ROOT, b"other").await;
+        eventually(|| async {
+            matches!(m.ask(Op::Setattr { ino, set }).await, Reply::Attr { .. })
+        })
+        .await;
+        // Longer than a refused commit waits before it is tried again.
+        uring::sleep(Duration::from_millis(1500)).await;
+        let other = volume.mount(VfsConfig::default()).await;
+        assert_eq!(other.cat(ino).await, [3; 100]);
+    });
+}
+
+#[test]
+fn a_rename_over_a_file_waits_until_others_can_read_what_replaces_it() {
+    for flags in [0, libc::RENAME_EXCHANGE] {
+        uring::block_on(async {
+            let (volume, store, m) = away(Publish::Uploaded).await;
+            *store.put_error.borrow_mut() = None;
+            m.put(Ino::ROOT, b"f", b"old").await;
+            assert_eq!(asked(&m, Question::Reach(Ino::ROOT, Level::Committed)).await, Err(0));
+            *store.put_error.borrow_mut() = Some(StoreError::Unavailable("away again".into()));
+            m.put(Ino::ROOT, b"first", b"new").await;
+            let rename = |name: &[u8], new_name: &[u8], flags| {
+                let (dir, new_dir) = (Ino::ROOT, Ino::ROOT);
+                Op::Rename { dir, name: name.into(), new_dir, new_name: new_name.into(), flags }
+            };
+            m.ok(rename(b"first", b"new", 0)).await;
+            waits_for_the_store(&m, &store, rename(b"new", b"f", flags)).await;
+            let other = volume.mount(VfsConfig::default()).await;
+            let found = other.lookup(Ino::ROOT, b"f").await.ino;
+            assert_eq!(other.cat(found).await, b"new");
+        });
+    }
 }
 
 #[test]

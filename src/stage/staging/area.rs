@@ -23,7 +23,7 @@ use super::medium::{Medium, Os};
 use super::queue::Rules;
 use super::recover;
 use super::status::{FailedUpload, StagingStatus};
-use crate::limits::STAGING_FAILURES_TOLD;
+use crate::limits::{STAGING_FAILURES_TOLD, STAGING_LOG_BLOCK_BYTES_MAX};
 use crate::object::{BlockKey, Layout};
 use crate::stage::cache::BlockCache;
 use crate::stage::cache::ring::Ring;
@@ -37,6 +37,8 @@ pub struct Staging<M: Medium = Os> {
     pub(super) ring: Ring,
     /// Threads that write large files; without them they are written at once.
     pub(super) aside: Option<Aside>,
+    /// Longest block that goes into the log; longer ones are files.
+    pub(super) log_block_bytes_max: u32,
     /// How long a file may take to be written.
     pub(super) patience: Duration,
     /// Those that walk through folders, and the one that brings all to the disk again and again.
@@ -116,6 +118,7 @@ impl<M: Medium> Staging<M> {
             held,
             ring,
             aside: None,
+            log_block_bytes_max: STAGING_LOG_BLOCK_BYTES_MAX,
             patience: super::keep::PATIENCE,
             threads: Mutex::default(),
         })

@@ -72,6 +72,9 @@ impl<M: Medium> Held<M> {
         let mut bytes = pages::buffer(key.size as usize);
         log.read(place, key, 0, &mut bytes)?;
         folder.files.write(key, slot.tier(), &[Page::from_vec(bytes)])?;
+        if let Err(error) = folder.files.date(key, slot.kept_ms) {
+            tracing::debug!("staged block {key:?} looks younger than it is: {error}");
+        }
         let mut state = self.lock();
         let at = state.index.find(&key).filter(|at| state.index.get(*at).home() == slot.home());
         match at {

@@ -85,6 +85,11 @@ impl<M: Medium> Files<M> {
         Ok(())
     }
 
+    /// Have a file say when its block was kept.
+    pub(super) fn date(&self, key: BlockKey, kept_ms: u64) -> io::Result<()> {
+        self.medium.date(&self.medium.open(&self.staged(key))?, kept_ms)
+    }
+
     /// Give the file its name in the cache. Without it the block is read from here all the same.
     fn share(&self, key: BlockKey, path: &str) {
         let cached = self.cached(key);

@@ -223,7 +223,6 @@ impl<M: Medium> Held<M> {
         kept_ms: u64,
         tier: u8,
         flushed: bool,
-        dir: &str,
     ) {
         let mut state = self.lock();
         if state.departed.as_ref().is_some_and(|departed| departed.contains(&key)) {
@@ -239,9 +238,6 @@ impl<M: Medium> Held<M> {
                 let mark = if flushed { 0 } else { state.pending[folder].round };
                 let home = Home::File(folder);
                 state.arrive(&Kept { key, tier, group: 0, kept_ms, home, mark });
-                if !flushed {
-                    state.pending[folder].changed(dir.to_owned());
-                }
             }
         }
     }

@@ -15,7 +15,6 @@ use super::held::{Held, Unwritten};
 use super::index::{Home, Kept};
 use super::log::Record;
 use super::medium::Medium;
-use crate::limits::STAGING_LOG_BLOCK_BYTES_MAX;
 use crate::object::BlockKey;
 use crate::pages::Page;
 use crate::stdx::monotonic_ns;
@@ -62,7 +61,7 @@ impl<M: Medium> Staging<M> {
     async fn keep_in(&self, block: &NewBlock<'_>, room: Reserved<'_, M>) -> Result<(), NotKept> {
         let size = block.key.size;
         let _writing = self.begin()?;
-        let kept = match size <= STAGING_LOG_BLOCK_BYTES_MAX {
+        let kept = match size <= self.log_block_bytes_max {
             true => self.keep_in_log(block, room),
             false => self.keep_as_file(block, room).await,
         };

@@ -26,6 +26,8 @@ pub trait Medium: Send + Sync + 'static {
     fn open(&self, path: &str) -> io::Result<Self::File>;
     /// Length in bytes and time of last change, ms since 1970.
     fn stat(&self, path: &str) -> io::Result<(u64, u64)>;
+    /// Set the time of last change, ms since 1970. Only ages are taken from it: it needs no sync.
+    fn date(&self, file: &Self::File, changed_ms: u64) -> io::Result<()>;
     /// Have room for so many bytes, which read as zeros.
     fn allocate(&self, file: &Self::File, len_bytes: u64) -> io::Result<()>;
     /// Write all parts one after the other from `offset` on.

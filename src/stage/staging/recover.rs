@@ -198,6 +198,10 @@ impl<M: Medium> Held<M> {
     }
 
     fn enter(&self, number: usize, dir: &str, flushed: bool) -> io::Result<()> {
+        if !flushed {
+            // Of names that an earlier mount made and removed here neither may be on the disk.
+            self.lock().pending[number].changed(dir.to_owned());
+        }
         for (name, is_dir) in self.folders[number].medium.list(dir)? {
             if self.stopping.load(Ordering::Relaxed) {
                 return Ok(());
@@ -205,13 +209,13 @@ impl<M: Medium> Held<M> {
             let path = format!("{dir}/{name}");
             match is_dir {
                 true => self.enter(number, &path, flushed)?,
-                false => self.judge(number, dir, &path, flushed)?,
+                false => self.judge(number, &path, flushed)?,
             }
         }
         Ok(())
     }
 
-    fn judge(&self, number: usize, dir: &str, path: &str, flushed: bool) -> io::Result<()> {
+    fn judge(&self, number: usize, path: &str, flushed: bool) -> io::Result<()> {
         let folder = &self.folders[number];
         let Some(key) = folder.files.parse(path) else {
             if path.ends_with(TEMPORARY_END) && self.is_left(number, path) {
@@ -221,7 +225,7 @@ impl<M: Medium> Held<M> {
         };
         match folder.files.sort(key) {
             Ok(Sort::Block { kept_ms, tier }) => {
-                self.found(number, key, kept_ms, tier, flushed, dir);
+                self.found(number, key, kept_ms, tier, flushed);
                 Ok(())
             }
             Ok(Sort::Short) => self.short(number, key, path),

@@ -55,7 +55,10 @@ fn key(id: u64, size: u32) -> BlockKey {
 }
 
 fn bytes(id: u64, size: u32) -> Vec<u8> {
-    (0..u64::from(size)).map(|at| (at * 7 + id * 31) as u8).collect()
+    let pattern: Vec<u8> = (0..251u64).map(|at| (at * 7 + id * 31) as u8).collect();
+    let mut bytes = pattern.repeat(size as usize / pattern.len() + 1);
+    bytes.truncate(size as usize);
+    bytes
 }
 
 async fn pause() {

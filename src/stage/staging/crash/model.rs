@@ -70,6 +70,8 @@ struct Inode {
     durable: Vec<u8>,
     /// Not synced, in order.
     pending: Vec<Pending>,
+    /// Time of last change, ms since 1970.
+    changed_ms: u64,
 }
 
 #[derive(Clone)]
@@ -265,7 +267,7 @@ impl Change {
 
 impl Inode {
     fn set_length(&mut self, len: usize) {
-        self.now.resize(len, 0);
+        resize(&mut self.now, len);
         self.pending.push(Pending::Length(len));
     }
 
@@ -282,11 +284,11 @@ impl Inode {
     fn settle(&mut self, count: usize) {
         for pending in self.pending.drain(..count) {
             match pending {
-                Pending::Length(len) => self.durable.resize(len, 0),
+                Pending::Length(len) => resize(&mut self.durable, len),
                 Pending::Write { offset, bytes } => {
                     let end = offset + bytes.len();
                     let len = self.durable.len().max(end);
-                    self.durable.resize(len, 0);
+                    resize(&mut self.durable, len);
                     self.durable[offset..end].copy_from_slice(&bytes);
                 }
             }
@@ -311,7 +313,8 @@ impl Inode {
         }
         writes.values_mut().for_each(|count| *count = chance.below(*count + 1));
         let mut bytes_now = self.durable.clone();
-        bytes_now.resize(self.now.len().max(bytes_now.len()), 0);
+        let most = self.now.len().max(bytes_now.len());
+        resize(&mut bytes_now, most);
         for change in &pending {
             let Pending::Write { offset, bytes } = change else { continue };
             for at in sectors(*offset, bytes.len()) {
@@ -325,9 +328,18 @@ impl Inode {
                 bytes_now[start..end].copy_from_slice(&bytes[start - offset..end - offset]);
             }
         }
-        bytes_now.resize(lengths[chance.below(lengths.len() as u64) as usize], 0);
+        resize(&mut bytes_now, lengths[chance.below(lengths.len() as u64) as usize]);
         self.now.clone_from(&bytes_now);
         self.durable = bytes_now;
+    }
+}
+
+/// As `Vec::resize` with zeros, which takes them one by one where nothing is optimised.
+fn resize(bytes: &mut Vec<u8>, len: usize) {
+    if len <= bytes.len() {
+        bytes.truncate(len);
+    } else {
+        bytes.extend_from_slice(&vec![0; len - bytes.len()]);
     }
 }
 
@@ -371,7 +383,7 @@ impl Medium for Model {
             if !world.has_dir(parent(path)) {
                 return Err(io::ErrorKind::NotFound.into());
             }
-            world.files.push(Inode::default());
+            world.files.push(Inode { changed_ms: 1_700_000_000_000, ..Inode::default() });
             world.files.len() - 1
         };
         self.change(Change::Set(path.to_owned(), Node::File(inode)));
@@ -385,7 +397,16 @@ impl Medium for Model {
     fn stat(&self, path: &str) -> io::Result<(u64, u64)> {
         let world = self.lock();
         let inode = world.file(path)?;
-        Ok((world.files[inode].now.len() as u64, 1_700_000_000_000))
+        let file = &world.files[inode];
+        Ok((file.now.len() as u64, file.changed_ms))
+    }
+
+    /// Times are not lost, and nothing is promised of them.
+    fn date(&self, file: &Handle, changed_ms: u64) -> io::Result<()> {
+        let mut world = self.lock();
+        world.call()?;
+        world.files[file.inode].changed_ms = changed_ms;
+        Ok(())
     }
 
     fn allocate(&self, file: &Handle, len_bytes: u64) -> io::Result<()> {

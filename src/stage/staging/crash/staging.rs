@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Fault, Model};
-use crate::limits::STAGING_LOG_BLOCK_BYTES_MAX;
 use crate::object::{BlockKey, Layout};
 use crate::pages::Page;
 use crate::stage::staging::area::Staging;
@@ -24,6 +23,9 @@ use crate::stage::staging::folder::Folder;
 use crate::stage::staging::recover;
 use crate::stdx::Chance;
 use crate::uring::{block_on, spawn};
+
+/// Longest block that goes into the log here.
+const LOG_BLOCK_BYTES_MAX: u32 = 1000;
 
 /// Steps of a life are counted; nothing has happened at 0.
 type Step = usize;
@@ -103,7 +105,8 @@ fn open(model: &Model) -> Result<Area, String> {
     let mut folder = Folder::new("disk".to_owned(), "disk".to_owned(), medium, files);
     folder.segment_bytes = 4096;
     let staging = Staging::over(&config, layout(), vec![folder]);
-    let staging = staging.map_err(|error| error.to_string())?;
+    let mut staging = staging.map_err(|error| error.to_string())?;
+    staging.log_block_bytes_max = LOG_BLOCK_BYTES_MAX;
     recover::walk_now(&staging.held);
     Ok(Rc::new(staging))
 }
@@ -188,7 +191,7 @@ impl Promises {
         self.next_id += 1;
         let id = self.next_id;
         let size = match chance.below(16) {
-            0 => STAGING_LOG_BLOCK_BYTES_MAX + 1 + chance.below(2000) as u32,
+            0 => LOG_BLOCK_BYTES_MAX + 1 + chance.below(2000) as u32,
             _ => 1 + chance.below(900) as u32,
         };
         let pages = [Page::from_vec(bytes(id, size))];

@@ -163,7 +163,10 @@ impl<'a, M: Medium> Reading<'a, M> {
         let held = self.at..self.at + self.window.len() as u64;
         if at < held.start || at + len as u64 > held.end {
             let left = usize::try_from(self.len_bytes.saturating_sub(at)).unwrap_or(usize::MAX);
-            self.window.resize(len.max(AHEAD_BYTES).min(left), 0);
+            let wanted = len.max(AHEAD_BYTES).min(left);
+            if self.window.len() != wanted {
+                self.window = vec![0; wanted];
+            }
             let count = self.medium.read_at(&self.file, at, &mut self.window)?;
             self.window.truncate(count);
             self.at = at;

@@ -8,6 +8,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::FallocateFlags;
 use smallvec::SmallVec;
@@ -73,8 +74,12 @@ impl Medium for Os {
 
     fn stat(&self, path: &str) -> io::Result<(u64, u64)> {
         let info = fs::metadata(self.path(path))?;
-        let since = info.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let since = info.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok((info.len(), u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    fn date(&self, file: &File, changed_ms: u64) -> io::Result<()> {
+        file.set_modified(UNIX_EPOCH + Duration::from_millis(changed_ms))
     }
 
     fn allocate(&self, file: &File, len_bytes: u64) -> io::Result<()> {
@@ -181,6 +186,8 @@ mod tests {
         assert_eq!(&bytes[..3], b"yxy");
         assert_eq!(medium.stat("a/b/c").unwrap().0, end);
         assert!(medium.stat("a/b/c").unwrap().1 > 1_600_000_000_000);
+        medium.date(&file, 1_234_567_890_123).unwrap();
+        assert_eq!(medium.stat("a/b/c").unwrap().1, 1_234_567_890_123);
         let mode = |path| fs::metadata(dir.path().join(path)).unwrap().permissions().mode();
         assert_eq!((mode("a/b/c") & 0o777, mode("a/b") & 0o777), (0o600, 0o700));
         assert!(fs::metadata(dir.path().join("a/b/c")).unwrap().blocks() > 0);

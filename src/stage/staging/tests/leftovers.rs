@@ -147,6 +147,25 @@ fn a_block_in_log_and_file_is_uploaded_once() {
 }
 
 #[test]
+fn a_block_is_as_old_after_the_end_of_a_mount_as_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let staging = open(dir.path());
+    let (key, kept_ms) = (key(1, 10), 1_500_000_000_123);
+    let pages = [Page::from_vec(bytes(1, 10))];
+    let block = NewBlock { key, tier: 0, group: 1, pages: &pages, kept_ms: Some(kept_ms) };
+    block_on(async {
+        staging.keep(block).await.unwrap();
+        staging.close().await;
+    });
+    drop(staging);
+    let changed = fs::metadata(staged(dir.path(), &key)).unwrap().modified().unwrap();
+    assert_eq!(changed, std::time::UNIX_EPOCH + Duration::from_millis(kept_ms));
+    let staging = open(dir.path());
+    block_on(walked(&staging));
+    assert_eq!(staging.next_upload().unwrap().kept_ms, kept_ms);
+}
+
+#[test]
 fn a_short_file_is_set_aside_and_told() {
     let dir = tempfile::tempdir().unwrap();
     let key = key(9, 10);
