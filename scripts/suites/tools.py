@@ -20,7 +20,7 @@ def _stats(point):
     with open(os.path.join(point, ".stats"), encoding="ascii") as lines:
         for line in lines:
             fields = line.split()
-            check(len(fields) == 2 and fields[0].startswith("juicefs_"), "a line of .stats: %r" % line)
+            check(len(fields) == 2 and fields[0].startswith(("juicefs_", "jfs_uring_")), "a line of .stats: %r" % line)
             found[fields[0]] = found.get(fields[0], 0) + float(fields[1])
     return found
 
