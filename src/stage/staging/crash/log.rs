@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{Fault, Model};
+use super::{Fault, Model, pause};
 use crate::object::BlockKey;
 use crate::pages::Page;
 use crate::stage::staging::log::{Found, Log, LogError, Place, Record};
@@ -59,18 +59,6 @@ fn bytes(id: u64, size: u32) -> Vec<u8> {
     let mut bytes = pattern.repeat(size as usize / pattern.len() + 1);
     bytes.truncate(size as usize);
     bytes
-}
-
-async fn pause() {
-    let mut paused = false;
-    std::future::poll_fn(|context| {
-        if std::mem::replace(&mut paused, true) {
-            return std::task::Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        std::task::Poll::Pending
-    })
-    .await;
 }
 
 impl State {

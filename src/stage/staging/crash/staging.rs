@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Fault, Model};
+use super::{Fault, Model, pause};
 use crate::object::{BlockKey, Layout};
 use crate::pages::Page;
 use crate::stage::staging::area::Staging;
@@ -110,18 +110,6 @@ fn open(model: &Model) -> Result<Area, String> {
     staging.log_block_bytes_max = LOG_BLOCK_BYTES_MAX;
     recover::walk_now(&staging.held);
     Ok(Rc::new(staging))
-}
-
-async fn pause() {
-    let mut paused = false;
-    std::future::poll_fn(|context| {
-        if std::mem::replace(&mut paused, true) {
-            return std::task::Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        std::task::Poll::Pending
-    })
-    .await;
 }
 
 impl Synced {
